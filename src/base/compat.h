@@ -1,0 +1,25 @@
+/*
+ * compat.h
+ *		Differences between the supported server versions (15 to 18).
+ *
+ * The only file that tests PG_VERSION_NUM.  Each entry gives the newest server's spelling to the older ones.
+ */
+#ifndef BASE_COMPAT_H
+#define BASE_COMPAT_H
+
+#include "postgres.h"
+
+#include "storage/latch.h"
+
+#if PG_VERSION_NUM < 150000
+#error "PostgreSQL 15 or newer is required"
+#endif
+
+/* 17 ties a wait event set to a resource owner, 15 and 16 to a memory context. */
+#if PG_VERSION_NUM >= 170000
+#define compat_create_wait_event_set(nevents) CreateWaitEventSet(NULL, (nevents))
+#else
+#define compat_create_wait_event_set(nevents) CreateWaitEventSet(TopMemoryContext, (nevents))
+#endif
+
+#endif							/* BASE_COMPAT_H */

@@ -1,0 +1,55 @@
+/*
+ * debug_point.c
+ *		Named places where a test can stop, fail or crash a process.
+ */
+#include "postgres.h"
+
+#include "base/debug_point.h"
+
+#ifdef DEBUG_POINTS
+
+#include "common/hashfn.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#define DEBUG_POINT_LOCK_CLASS 0x76656373
+
+static char *debug_crash = NULL;
+
+/* Define <library>.debug_crash; called once from _PG_init. */
+void
+debug_point_init(const char *library)
+{
+	DefineCustomStringVariable(MemoryContextStrdup(TopMemoryContext,
+												   psprintf("%s.debug_crash", library)),
+							   "Debug point at which the process crashes ('name') or fails ('name:error').",
+							   NULL, &debug_crash, "", PGC_SUSET, 0, NULL, NULL, NULL);
+}
+
+void
+debug_point_reached(const char *name)
+{
+	LOCKTAG		tag;
+	size_t		len = strlen(name);
+
+	if (debug_crash != NULL && strncmp(debug_crash, name, len) == 0)
+	{
+		if (debug_crash[len] == '\0')
+			abort();
+		if (strcmp(debug_crash + len, ":error") == 0)
+			ereport(ERROR, errmsg("debug point \"%s\"", name));
+	}
+
+	/* Outside a transaction there is nothing to wait with. */
+	if (!OidIsValid(MyDatabaseId) || !IsTransactionState())
+		return;
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, DEBUG_POINT_LOCK_CLASS,
+						 hash_bytes((const unsigned char *) name, (int) len), 2);
+	(void) LockAcquire(&tag, ShareLock, true, false);
+	(void) LockRelease(&tag, ShareLock, true);
+}
+
+#endif							/* DEBUG_POINTS */

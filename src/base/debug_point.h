@@ -1,0 +1,26 @@
+/*
+ * debug_point.h
+ *		Named places where a test can stop, fail or crash a process.
+ *
+ * DEBUG_POINT("room_what") does nothing unless the tree was built with
+ * DEBUG_POINTS=1.  With it:
+ *
+ * - the point waits while another session holds the advisory lock
+ *   (0x76656373, hashtext(name)) exclusively, so that an isolation spec can
+ *   stop a process there; never place one while holding an LWLock or a pin that others wait for;
+ * - the setting <library>.debug_crash = 'name' makes the process leave by
+ *   abort() there, as a crash would; 'name:error' raises an error instead.
+ */
+#ifndef BASE_DEBUG_POINT_H
+#define BASE_DEBUG_POINT_H
+
+#ifdef DEBUG_POINTS
+extern void debug_point_init(const char *library);
+extern void debug_point_reached(const char *name);
+#define DEBUG_POINT(name) debug_point_reached(name)
+#else
+#define debug_point_init(library) ((void) 0)
+#define DEBUG_POINT(name) ((void) 0)
+#endif
+
+#endif							/* BASE_DEBUG_POINT_H */
