@@ -1,0 +1,169 @@
+#!/bin/bash
+# test/run.sh: every test of the tree, in a private copy of the server's installation and private clusters.
+#
+#   ONLY='regress tap/010'   run only what begins with one of these words
+#                            (style, libraries, unit, python, regress, isolation, tap)
+#   KEEP=1                   keep the clusters of tests that passed
+#
+# Logs: tmp/test/.  The closing line reads "N passed, N failed"; exit status 1 when anything failed.
+set -uo pipefail
+. "$(dirname "$0")/../tools/private.sh"
+
+passed=0 failed=0
+started=$SECONDS
+
+wanted() {
+	local w
+	[ -z "${ONLY:-}" ] && return 0
+	for w in $ONLY; do
+		case $1 in "$w"*) return 0 ;; esac
+	done
+	return 1
+}
+
+# result NAME PASSED FAILED [LOG]
+result() {
+	passed=$((passed + $2)) failed=$((failed + $3))
+	if [ "$3" = 0 ]; then
+		printf 'ok      %-52s %5d\n' "$1" "$2"
+	else
+		printf 'FAILED  %-52s %5d of %d\n' "$1" "$3" $(($2 + $3))
+		[ -z "${4:-}" ] || tail -n 60 "$4" | sed 's/^/    | /'
+	fi
+}
+
+# tap_result NAME LOG STATUS: count a TAP stream.
+tap_result() {
+	local good bad
+	good=$(grep -c '^ok ' "$2") bad=$(grep -c '^not ok ' "$2")
+	[ "$3" = 0 ] || [ "$bad" -gt 0 ] || bad=1
+	[ $((good + bad)) -gt 0 ] || bad=1
+	result "$1" "$good" "$bad" "$2"
+}
+
+check_style() {
+	wanted style || return 0
+	if "$tree/tools/check_style.py" >"$logs/style.log" 2>&1; then result style 1 0; else result style 0 1 "$logs/style.log"; fi
+}
+
+# vector.so must be usable where libcurl is not installed.
+check_libraries() {
+	wanted libraries || return 0
+	if readelf -d "$tree/vector.so" | grep -q 'NEEDED.*curl'; then result libraries 0 1; else result libraries 1 0; fi
+}
+
+# A unit test names the rooms whose objects it links ("unit-objects: ROOM...") and, where it also runs on
+# another processor, "unit-cross: aarch64".
+unit_tests() {
+	local source name rooms
+	for source in "$tree"/test/unit/*.c; do
+		name=$(basename "$source" .c)
+		{ [ -e "$source" ] && wanted "unit/$name"; } || continue
+		rooms=$(sed -n 's/.*unit-objects: *\([a-z ]*\).*/\1/p' "$source")
+		gcc -O2 -g -Wall -Wextra -Werror -I"$tree/src" -o "$logs/$name" "$source" \
+			$(for r in $rooms; do ls "$tree/src/$r"/*.o; done) -lm >"$logs/$name.log" 2>&1 &&
+			as_pg "$logs/$name" >>"$logs/$name.log" 2>&1
+		tap_result "unit/$name" "$logs/$name.log" $?
+		grep -q 'unit-cross: aarch64' "$source" || continue
+		aarch64-linux-gnu-gcc -O2 -static -I"$tree/src" -o "$logs/$name.aarch64" "$source" \
+			$(for r in $rooms; do ls "$tree/src/$r"/*.c; done) -lm >"$logs/$name.aarch64.log" 2>&1 &&
+			as_pg qemu-aarch64 "$logs/$name.aarch64" >>"$logs/$name.aarch64.log" 2>&1
+		tap_result "unit/$name (aarch64)" "$logs/$name.aarch64.log" $?
+	done
+}
+
+# regress SUITE PROGRAM INPUTDIR TEST...
+regress() {
+	local suite=$1 program=$2 input=$3 out good bad; shift 3
+	[ $# -gt 0 ] || return 0
+	out=$logs/$suite
+	as_pg mkdir -p "$out"
+	as_pg env PATH="$bin:$PATH" "$pgxs_dir/src/test/$program" --temp-instance="$out/instance" --temp-config="$logs/regress.conf" \
+		--bindir="$bin" --inputdir="$input" --outputdir="$out" --encoding=UTF8 --no-locale "$@" >"$out.log" 2>&1
+	# "test NAME ... ok" up to 15, "ok N - NAME" since 16
+	good=$(grep -cE '^(test .*\.\.\. ok|ok )' "$out.log") bad=$(grep -cE '^(test .*\.\.\. FAILED|not ok )' "$out.log")
+	[ $((good + bad)) = $# ] || bad=$((bad + 1))
+	[ ! -s "$out/regression.diffs" ] || cat "$out/regression.diffs" >>"$out.log"
+	result "$suite" "$good" "$bad" "$out.log"
+	[ "$bad" != 0 ] || [ -n "${KEEP:-}" ] || rm -rf "$out/instance"
+}
+
+regress_tests() {
+	local names=() f
+	for f in "$tree"/sql/*.sql; do
+		[ -e "$f" ] && wanted "regress/$(basename "$f" .sql)" && names+=("$(basename "$f" .sql)")
+	done
+	regress regress regress/pg_regress "$tree" ${names[@]+"${names[@]}"}
+	names=()
+	for f in "$tree"/test/isolation/specs/*.spec; do
+		[ -e "$f" ] && wanted "isolation/$(basename "$f" .spec)" && names+=("$(basename "$f" .spec)")
+	done
+	regress isolation isolation/pg_isolation_regress "$tree/test/isolation" ${names[@]+"${names[@]}"}
+}
+
+# One TAP file: run by xargs, so that two of them share the machine.
+one_tap() {
+	local name
+	name=$(basename "$1" .pl)
+	as_pg mkdir -p "$logs/tap/$name"
+	(cd "$logs/tap/$name" && as_pg env PATH="$bin:$PATH" PERL5LIB="$pgxs_dir/src/test/perl:$tree/test/t/lib" \
+		PG_REGRESS="$pgxs_dir/src/test/regress/pg_regress" TESTDIR="$logs/tap/$name" TESTDATADIR="$logs/tap/$name/data" \
+		TESTLOGDIR="$logs/tap/$name/log" VECSYNC_PYTHON="$python" VECSYNC_TREE="$tree" LC_ALL=C.UTF-8 \
+		timeout 900 perl "$1" >"$logs/tap/$name.log" 2>&1)
+	echo $? >"$logs/tap/$name.status"
+}
+
+tap_tests() {
+	local f list=() name status
+	for f in "$tree"/test/t/*.pl; do
+		[ -e "$f" ] && wanted "tap/$(basename "$f" .pl)" && list+=("$f")
+	done
+	[ ${#list[@]} -gt 0 ] || return 0
+	mkdir -p "$logs/tap"
+	[ "$(id -u)" != 0 ] || chown postgres "$logs/tap"
+	export -f one_tap as_pg
+	export logs bin pgxs_dir tree python
+	printf '%s\0' "${list[@]}" | xargs -0 -n1 -P2 bash -c 'one_tap "$0"'
+	for f in "${list[@]}"; do
+		name=$(basename "$f" .pl)
+		status=$(cat "$logs/tap/$name.status")
+		tap_result "tap/$name" "$logs/tap/$name.log" "$status"
+		[ "$status" != 0 ] || [ -n "${KEEP:-}" ] || rm -rf "$logs/tap/$name/data" "$logs/tap/$name/tmp_check"
+	done
+}
+
+# Tests of the Python services: each prints TAP.
+python_tests() {
+	local f name
+	for f in "$tree"/test/server/test_*.py "$tree"/demo/test_*.py; do
+		name=$(basename "$f" .py)
+		{ [ -e "$f" ] && wanted "python/$name"; } || continue
+		(cd "$logs" && as_pg env PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$tree/test/server:$tree/demo" "$python" "$f") >"$logs/$name.log" 2>&1
+		tap_result "python/$name" "$logs/$name.log" $?
+	done
+}
+
+need_server
+need libipc-run-perl binutils libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user openssl
+choose_work
+private_pg
+pgxs_dir=$(dirname "$(dirname "$(dirname "$("$PG_CONFIG" --pgxs)")")")
+logs=$work/test
+rm -rf "$logs" && mkdir -p "$logs"
+[ "$(id -u)" != 0 ] || chown postgres "$logs"
+printf '%s\n' "shared_preload_libraries = 'vecsync'" "fsync = off" "timezone = 'UTC'" "max_prepared_transactions = 5" >"$logs/regress.conf"
+for requirements in "$tree"/demo/requirements.txt "$tree"/test/server/requirements.txt; do
+	[ ! -e "$requirements" ] || venv "$requirements"
+done
+python=$work/venv/bin/python
+build_install COPT=-Werror DEBUG_POINTS=1
+
+check_style
+check_libraries
+unit_tests
+python_tests
+regress_tests
+tap_tests
+say "$((SECONDS - started)) s"
+say "$passed passed, $failed failed"
+[ "$failed" = 0 ]
