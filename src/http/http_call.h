@@ -1,0 +1,87 @@
+/*
+ * http_call.h
+ *		One POST of a JSON body: bounded answer, finite time, nothing followed.
+ *
+ * The part below embeddings, reranking and chat.  A call belongs to the memory
+ * context that was current when it was submitted: resetting that context
+ * aborts and frees it, so an ERROR between submit and free leaks nothing.
+ */
+#ifndef HTTP_CALL_H
+#define HTTP_CALL_H
+
+#include "http/http_client.h"
+
+/*
+ * Where to send and within which limits.  Strings are UTF-8 and copied at
+ * submit.  Zero limits mean the defaults of http_call.c; none is infinite.
+ */
+typedef struct HttpTarget
+{
+	const char *url;			/* http or https, without credentials */
+	const char *secret;			/* resolved value or NULL; sent as a bearer token, never shown */
+	const char *headers;		/* JSON object of further headers, or NULL; '{secret}' in a value stands for
+								 * the secret, which then is not sent as a bearer token too */
+	const char *ca_file;		/* PEM file instead of the system's certificates, or NULL */
+	const char *proxy;			/* URL of a proxy; NULL: none, whatever the environment says */
+	bool		private_addresses;	/* may reach loopback, link-local and private networks */
+	int			timeout_ms;		/* whole call, counted from sending */
+	int			connect_timeout_ms;
+	int64		max_response_bytes;
+} HttpTarget;
+
+/* What came back.  Everything is owned by the call and goes with http_call_free. */
+typedef struct HttpAnswer
+{
+	HttpOutcome outcome;
+	int			status;			/* HTTP status, 0 when there was none */
+	char	   *body;			/* never NULL; body_len bytes and a zero byte */
+	size_t		body_len;
+	int64		retry_after_ms; /* -1: the service did not say */
+	int64		elapsed_us;
+	char	   *error;			/* NULL if outcome is HTTP_OK; at most HTTP_ERROR_BYTES, in the server's
+								 * encoding, without the secret */
+} HttpAnswer;
+
+#define HTTP_ERROR_BYTES 480
+
+/* Which kind of caller a finished call belongs to. */
+typedef enum HttpCallKind
+{
+	HTTP_CALL_EMBEDDING,
+	HTTP_CALL_RERANK,
+	HTTP_CALL_CHAT,
+} HttpCallKind;
+
+typedef struct HttpCall HttpCall;
+
+/*
+ * Queue a POST of body (UTF-8 JSON; copied).  Raises an error only for a broken
+ * target (no URL, headers that are not a JSON object of strings); what the network does is in the answer.
+ */
+extern HttpCall *http_call_submit(HttpClient *client, const HttpTarget *target, HttpCallKind kind,
+								  const char *body, size_t body_len, void *owner);
+
+/* Send another body in the place of a finished call; the first answer is forgotten. */
+extern void http_call_resubmit(HttpCall *call, const char *body, size_t body_len);
+
+/* The next finished call of that kind, each handed out once, or NULL. */
+extern HttpCall *http_call_next_done(HttpClient *client, HttpCallKind kind);
+
+/* Wait for this call, whatever else the client has under way; may raise an error (cancel). */
+extern void http_call_wait(HttpCall *call, uint32 wait_event);
+
+extern void *http_call_owner(HttpCall *call);
+extern const HttpAnswer *http_call_answer(HttpCall *call);	/* outcome HTTP_PENDING until done */
+
+/* Memory that goes with the call. */
+extern MemoryContext http_call_context(HttpCall *call);
+
+/*
+ * Replace the outcome by HTTP_GARBAGE with a reason; for parsers that could not use a body.
+ */
+extern void http_call_garbage(HttpCall *call, const char *reason);
+
+/* Free it; aborts the transfer when it is still in flight. */
+extern void http_call_free(HttpCall *call);
+
+#endif							/* HTTP_CALL_H */
