@@ -111,12 +111,15 @@ stop_cluster() {
 
 # venv REQUIREMENTS : Python packages in tmp/venv, installed once for each version of the requirements file.
 venv() {
-	local req=$1 stamp
+	local req=$1 stamp system
 	stamp=$work/venv/$(basename "$req").$(cksum <"$req" | cut -d' ' -f1)
 	python=$work/venv/bin/python
-	[ -e "$stamp" ] && return
+	[ -e "$stamp" ] && as_pg test -x "$python" && return
 	say "Installing Python packages of ${req#"$tree"/} into ${work#"$tree"/}/venv"
-	[ -x "$python" ] || python3 -m venv "$work/venv"
+	# The system's own interpreter: the server user may have no access to another one that comes first in PATH.
+	system=$(PATH=/usr/bin:/bin:$PATH command -v python3)
+	"$system" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 or later is needed; $system is $("$system" --version)"
+	as_pg test -x "$python" 2>/dev/null || { rm -rf "$work/venv"; "$system" -m venv "$work/venv"; }
 	{ "$work/venv/bin/pip" install -q --disable-pip-version-check --no-deps -r "$req"; } >"$work/pip.log" 2>&1 ||
 		{ tail -n 5 "$work/pip.log" >&2; die "pip failed; the whole log: $work/pip.log"; }
 	chmod -R a+rX "$work/venv"
