@@ -339,11 +339,11 @@ async def run(args):
         await runner.setup()
         plain = web.TCPSite(runner, args.host, args.port, backlog=1024)
         await plain.start()
-        ports = [plain._server.sockets[0].getsockname()[1]]
+        ports = [runner.addresses[0][1]]
         if args.tls:
             secure = web.TCPSite(runner, args.host, 0, ssl_context=certificate(args.tls, args.tls_host))
             await secure.start()
-            ports.append(secure._server.sockets[0].getsockname()[1])
+            ports.append(runner.addresses[1][1])
         service.port = ports[0]
         line = " ".join(map(str, ports))
         if args.port_file:
