@@ -30,7 +30,7 @@ DATA        = $(wildcard sql/updates/*--*--*.sql)
 DATA_built  = $(VECTOR_SQL) $(VECSYNC_SQL)
 
 PG_CPPFLAGS = -I$(srcdir)/src
-PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers
+PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare
 ifdef DEBUG_POINTS
 PG_CPPFLAGS += -DDEBUG_POINTS
 endif

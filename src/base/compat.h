@@ -22,4 +22,16 @@
 #define compat_create_wait_event_set(nevents) CreateWaitEventSet(TopMemoryContext, (nevents))
 #endif
 
+/* From 16 on an input function can hand its error to the caller; before, every error is thrown. */
+#if PG_VERSION_NUM >= 160000
+#include "nodes/miscnodes.h"
+#define compat_errsave(escontext, ...) errsave(escontext, __VA_ARGS__)
+#else
+#define compat_errsave(escontext, ...) \
+	do { \
+		(void) (escontext); \
+		ereport(ERROR, __VA_ARGS__); \
+	} while (0)
+#endif
+
 #endif							/* BASE_COMPAT_H */
