@@ -7,9 +7,13 @@
 #ifndef BASE_COMPAT_H
 #define BASE_COMPAT_H
 
+#ifndef FRONTEND
 #include "postgres.h"
 
 #include "storage/latch.h"
+#else
+#include "postgres_fe.h"
+#endif
 
 #if PG_VERSION_NUM < 150000
 #error "PostgreSQL 15 or newer is required"
@@ -23,7 +27,7 @@
 #endif
 
 /* From 16 on an input function can hand its error to the caller; before, every error is thrown. */
-#if PG_VERSION_NUM >= 160000
+#if PG_VERSION_NUM >= 160000 && !defined(FRONTEND)
 #include "nodes/miscnodes.h"
 #define compat_errsave(escontext, ...) errsave(escontext, __VA_ARGS__)
 #else
@@ -32,6 +36,18 @@
 		(void) (escontext); \
 		ereport(ERROR, __VA_ARGS__); \
 	} while (0)
+#endif
+
+/*
+ * A lexer (common/jsonapi.h) over UTF-8 text, without de-escaping; the text is
+ * not written to.  17 added an argument and a way to free it.
+ */
+#if PG_VERSION_NUM >= 170000
+#define compat_json_lexer(json, len) makeJsonLexContextCstringLen(NULL, (json), (len), PG_UTF8, false)
+#define compat_json_lexer_free(lex) freeJsonLexContext(lex)
+#else
+#define compat_json_lexer(json, len) makeJsonLexContextCstringLen((json), (int) (len), PG_UTF8, false)
+#define compat_json_lexer_free(lex) pfree(lex)
 #endif
 
 #endif							/* BASE_COMPAT_H */

@@ -9,6 +9,7 @@
 #ifndef CHAT_H
 #define CHAT_H
 
+#include "http/chat_answer.h"
 #include "http/http_call.h"
 
 typedef struct ChatModel
@@ -47,11 +48,5 @@ extern void chat_wait(ChatCall *call, uint32 wait_event);
 extern void *chat_owner(ChatCall *call);
 extern const ChatResult *chat_result(ChatCall *call);
 extern void chat_free(ChatCall *call);
-
-/*
- * Integers of the array 'field' of a JSON object, for answers such as
- * {"drop": [2, 5]}; palloc'd.  False when there is no such array of integers.
- */
-extern bool chat_integers(const char *content, const char *field, int **values, int *nvalues);
 
 #endif							/* CHAT_H */

@@ -37,7 +37,8 @@ typedef struct HttpAnswer
 	char	   *body;			/* never NULL; body_len bytes and a zero byte */
 	size_t		body_len;
 	int64		retry_after_ms; /* -1: the service did not say */
-	int64		elapsed_us;
+	int64		elapsed_us;		/* of the last request */
+	int			requests;		/* sent for this call: 2 when a tail was given up */
 	char	   *error;			/* NULL if outcome is HTTP_OK; at most HTTP_ERROR_BYTES, in the server's
 								 * encoding, without the secret */
 } HttpAnswer;
@@ -55,14 +56,29 @@ typedef enum HttpCallKind
 typedef struct HttpCall HttpCall;
 
 /*
- * Queue a POST of body (UTF-8 JSON; copied).  Raises an error only for a broken
- * target (no URL, headers that are not a JSON object of strings); what the network does is in the answer.
+ * What to send.  The text is not copied: it belongs to the context the call is
+ * submitted in, or one that lives longer.  A request may end in an optional tail,
+ * members of its object that not every service knows: they begin at 'tail' and
+ * reach to the closing brace, which is the last byte.  When a service rejects the
+ * request and has never accepted the tail before, the same is sent without it,
+ * and if that works the tail is left out from then on.
+ */
+typedef struct HttpBody
+{
+	char	   *text;
+	size_t		len;
+	size_t		tail;			/* 0: none */
+	const char *tail_name;		/* what the service would call it in an error */
+	const char *model;			/* with the URL and the name, the key of what is remembered; may be NULL */
+} HttpBody;
+
+/*
+ * Queue a POST of a JSON object.  Raises an error only for a broken target (no
+ * URL, headers that are not a JSON object of strings); what the network does is
+ * in the answer.
  */
 extern HttpCall *http_call_submit(HttpClient *client, const HttpTarget *target, HttpCallKind kind,
-								  const char *body, size_t body_len, void *owner);
-
-/* Send another body in the place of a finished call; the first answer is forgotten. */
-extern void http_call_resubmit(HttpCall *call, const char *body, size_t body_len);
+								  const HttpBody *body, void *owner);
 
 /* The next finished call of that kind, each handed out once, or NULL. */
 extern HttpCall *http_call_next_done(HttpClient *client, HttpCallKind kind);
@@ -73,12 +89,10 @@ extern void http_call_wait(HttpCall *call, uint32 wait_event);
 extern void *http_call_owner(HttpCall *call);
 extern const HttpAnswer *http_call_answer(HttpCall *call);	/* outcome HTTP_PENDING until done */
 
-/* Memory that goes with the call. */
-extern MemoryContext http_call_context(HttpCall *call);
+/* The answer's body has been read: give its memory back. */
+extern void http_call_drop_body(HttpCall *call);
 
-/*
- * Replace the outcome by HTTP_GARBAGE with a reason; for parsers that could not use a body.
- */
+/* Replace the outcome by HTTP_GARBAGE; for parsers that could not use the body. */
 extern void http_call_garbage(HttpCall *call, const char *reason);
 
 /* Free it; aborts the transfer when it is still in flight. */

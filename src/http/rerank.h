@@ -6,22 +6,17 @@
 #define RERANK_H
 
 #include "http/http_call.h"
+#include "http/rerank_answer.h"
 
 typedef struct RerankModel
 {
 	HttpTarget	target;
-	const char *provider;		/* cohere (also Jina, vLLM, Infinity) | tei */
+	const char *provider;		/* cohere | jina | openai (gateways; the same form) | tei */
 	const char *model;
 	const char *parameters;		/* JSON object or NULL */
 } RerankModel;
 
-typedef struct RerankScore
-{
-	int			index;			/* of the document, from 0 */
-	float		score;
-} RerankScore;
-
-/* Scores come best first, ties by index; at most one per document, fewer than ndocuments if top_n says so. */
+/* Scores come best first, ties by index; one per document, or the top_n best. */
 typedef struct RerankResult
 {
 	HttpOutcome outcome;
