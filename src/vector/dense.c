@@ -84,20 +84,20 @@ vector_dense_check_same(const DenseType *type, const DenseVector *a, const Dense
 
 /* Refuse NaN, infinity and, for narrower elements, magnitudes out of their range. */
 void
-vector_check_finite(const DenseType *type, const float *x, int n)
+vector_check_finite(const char *type_name, float largest, const float *x, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
-		if (likely(fabsf(x[i]) <= type->largest))
+		if (likely(isfinite(x[i]) && fabsf(x[i]) <= largest))
 			continue;
 		if (isnan(x[i]))
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_EXCEPTION),
-					 errmsg("NaN not allowed in %s", type->name)));
+					 errmsg("NaN not allowed in %s", type_name)));
 		if (isinf(x[i]))
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_EXCEPTION),
-					 errmsg("infinite value not allowed in %s", type->name)));
+					 errmsg("infinite value not allowed in %s", type_name)));
 		else
 		{
 			char		number[FLOAT_SHORTEST_DECIMAL_LEN];
@@ -105,7 +105,7 @@ vector_check_finite(const DenseType *type, const float *x, int n)
 			float_to_shortest_decimal_buf(x[i], number);
 			ereport(ERROR,
 					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-					 errmsg("\"%s\" is out of range for type %s", number, type->name)));
+					 errmsg("\"%s\" is out of range for type %s", number, type_name)));
 		}
 	}
 }

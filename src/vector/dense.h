@@ -54,7 +54,7 @@ extern int	vector_dense_store(const DenseType *type, const float *x, DenseVector
 extern void vector_dense_check_dim(const DenseType *type, int dim);
 extern void vector_dense_check_same(const DenseType *type, const DenseVector *a, const DenseVector *b);
 extern void vector_check_typmod(int32 typmod, int dim);
-extern void vector_check_finite(const DenseType *type, const float *x, int n);
+extern void vector_check_finite(const char *type_name, float largest, const float *x, int n);
 extern int	vector_dense_compare(const DenseType *type, const DenseVector *a, const DenseVector *b);
 extern uint64 vector_dense_hash(const DenseType *type, const DenseVector *v, uint64 seed);
 

@@ -82,7 +82,7 @@ vector_dense_from_array(const DenseType *type, FunctionCallInfo fcinfo)
 
 	vector_dense_check_dim(type, n);
 	vector_check_typmod(PG_GETARG_INT32(1), n);
-	vector_check_finite(type, x, n);
+	vector_check_finite(type->name, type->largest, x, n);
 	result = vector_dense_new(type, n);
 	vector_dense_store(type, x, result);
 	pfree(x);
@@ -104,4 +104,33 @@ vector_dense_to_float4(const DenseType *type, FunctionCallInfo fcinfo)
 	ARR_LBOUND(result)[0] = 1;
 	memcpy(ARR_DATA_PTR(result), x, sizeof(float) * v->dim);
 	PG_RETURN_ARRAYTYPE_P(result);
+}
+
+/* A vector of one dense type as one of the other. */
+static Datum
+dense_convert(const DenseType *from, const DenseType *to, FunctionCallInfo fcinfo)
+{
+	DenseVector *v = DenseGetArg(0);
+	const float *x = vector_dense_floats(from, v);
+	DenseVector *result;
+
+	vector_check_typmod(PG_GETARG_INT32(1), v->dim);
+	vector_check_finite(to->name, to->largest, x, v->dim);
+	result = vector_dense_new(to, v->dim);
+	vector_dense_store(to, x, result);
+	PG_RETURN_POINTER(result);
+}
+
+PG_FUNCTION_INFO_V1(vector_to_halfvec);
+Datum
+vector_to_halfvec(PG_FUNCTION_ARGS)
+{
+	return dense_convert(&vector_dense_vector, &vector_dense_halfvec, fcinfo);
+}
+
+PG_FUNCTION_INFO_V1(halfvec_to_vector);
+Datum
+halfvec_to_vector(PG_FUNCTION_ARGS)
+{
+	return dense_convert(&vector_dense_halfvec, &vector_dense_vector, fcinfo);
 }

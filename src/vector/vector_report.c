@@ -60,6 +60,8 @@ vector_report(const VectorFinding *finding, const char *type_name, const char *t
 
 	switch (finding->fault)
 	{
+		case VECTOR_OK:
+			return;
 		case VECTOR_NO_OPENING:
 		case VECTOR_BAD_SYNTAX:
 		case VECTOR_JUNK:

@@ -148,7 +148,8 @@ read_integer(const char *p, int32_t *value)
 
 /* The elements between the braces; returns what follows the closing one, or NULL with the fault set. */
 static const char *
-read_elements(const char *p, const char *end, VectorElement *elements, int *count, VectorFinding *finding)
+read_elements(const char *p, const char *end, VectorElement *elements, int *count,
+			  const VectorLimits *limits, VectorFinding *finding)
 {
 	p = skip_spaces(p);
 	if (*p == '}')
@@ -163,7 +164,7 @@ read_elements(const char *p, const char *end, VectorElement *elements, int *coun
 			finding->fault = VECTOR_BAD_SYNTAX;
 			return NULL;
 		}
-		p = read_number(skip_spaces(p + 1), end, INFINITY, false, &element.value, finding);
+		p = read_number(skip_spaces(p + 1), end, limits->largest, false, &element.value, finding);
 		if (p == NULL)
 			return NULL;
 		if (element.value != 0)
@@ -196,7 +197,7 @@ vector_text_sparse(const char *text, VectorElement *elements, const VectorLimits
 		finding->fault = VECTOR_NO_OPENING;
 		return 0;
 	}
-	p = read_elements(p + 1, p + strlen(p), elements, &count, finding);
+	p = read_elements(p + 1, p + strlen(p), elements, &count, limits, finding);
 	if (p == NULL)
 		return 0;
 

@@ -1,0 +1,14 @@
+-- Distances of bit strings.
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS vector;
+RESET client_min_messages;
+
+SELECT hamming_distance('111', '111'), hamming_distance('111', '110'), hamming_distance('111', '100'), hamming_distance('111', '000'), hamming_distance('', '');
+SELECT hamming_distance('111', '00');
+SELECT jaccard_distance('1111', '1111'), jaccard_distance('1111', '1110'), jaccard_distance('1111', '1000'), jaccard_distance('1111', '0000'), jaccard_distance('0000', '0000'), jaccard_distance('1100', '0011'), jaccard_distance('', '');
+SELECT jaccard_distance('1111', '000');
+SELECT B'10101' <~> B'11111', B'10101' <%> B'11111', '111'::varbit <~> '000'::varbit;
+SELECT repeat('10', 9999)::bit(19998) <~> repeat('11', 9999)::bit(19998), repeat('10', 9999)::bit(19998) <%> repeat('11', 9999)::bit(19998);
+SELECT count(*) FROM (SELECT string_agg(round(random())::text, '') AS a, string_agg(round(random())::text, '') AS b FROM generate_series(1, 20000) i GROUP BY i % 130, i % 7) t
+WHERE a::varbit <~> b::varbit <> bit_count(a::varbit # b::varbit)
+	OR abs((a::varbit <%> b::varbit) - (1 - bit_count(a::varbit & b::varbit)::float8 / bit_count(a::varbit | b::varbit))) > 1e-15;

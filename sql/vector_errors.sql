@@ -1,0 +1,65 @@
+-- The SQLSTATE of every error about a bad value: clients look at it.
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS vector;
+RESET client_min_messages;
+\set VERBOSITY sqlstate
+
+-- syntax
+SELECT 'x'::vector;
+SELECT '[1'::vector;
+SELECT '[1]x'::vector;
+SELECT 'x'::halfvec;
+SELECT '[1]x'::halfvec;
+SELECT 'x'::sparsevec;
+SELECT '{}'::sparsevec;
+SELECT '{}/1x'::sparsevec;
+-- range of a number
+SELECT '[1e39]'::vector;
+SELECT '[65520]'::halfvec;
+SELECT '{1:1e39}/1'::sparsevec;
+SELECT '{1:1e-46}/1'::sparsevec;
+SELECT '[65520]'::vector::halfvec;
+-- NaN and infinity
+SELECT '[NaN]'::vector;
+SELECT '[inf]'::halfvec;
+SELECT '{1:NaN}/1'::sparsevec;
+SELECT '{inf}'::real[]::vector;
+-- dimensions
+SELECT '[]'::vector;
+SELECT '[]'::halfvec;
+SELECT '{}/0'::sparsevec;
+SELECT ('[0' || repeat(',0', 16000) || ']')::vector;
+SELECT ('[0' || repeat(',0', 16000) || ']')::halfvec;
+SELECT '{}/1000000001'::sparsevec;
+SELECT ('{' || repeat(',', 16000) || '}/1')::sparsevec;
+-- type modifiers
+SELECT '[1]'::vector(0);
+SELECT '[1]'::vector(16001);
+SELECT '[1]'::vector(1, 1);
+SELECT '[1]'::halfvec(0);
+SELECT '{}/1'::sparsevec(0);
+SELECT '[1]'::vector(2);
+SELECT '[1]'::vector::vector(2);
+SELECT '{}/1'::sparsevec(2);
+-- operands
+SELECT '[1]'::vector <-> '[1,2]';
+SELECT '[1]'::halfvec + '[1,2]';
+SELECT '{}/1'::sparsevec <#> '{}/2';
+SELECT B'1' <~> B'11';
+-- indices
+SELECT '{2:1}/1'::sparsevec;
+SELECT '{1:1,1:2}/1'::sparsevec;
+-- arithmetic
+SELECT '[3e38]'::vector + '[3e38]';
+SELECT '[1e-30]'::vector * '[1e-30]';
+SELECT '[60000]'::halfvec * '[60000]';
+-- arrays
+SELECT '{{1}}'::real[]::vector;
+SELECT '{NULL}'::real[]::vector;
+SELECT '{}'::real[]::vector;
+SELECT '{1}'::bigint[]::vector;
+-- states of aggregates
+SELECT vector_accum('{}', '[1]');
+SELECT halfvec_avg('{NULL}');
+SELECT sum(v) FROM (VALUES ('[1]'::vector), ('[1,2]')) t (v);
+SELECT avg(v) FROM (VALUES ('[1]'::vector), ('[1,2]')) t (v);
