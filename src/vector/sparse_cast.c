@@ -7,7 +7,7 @@
 #include <math.h>
 
 #include "vector/dense.h"
-#include "vector/sparse.h"
+#include "vector/sparse_type.h"
 
 PG_FUNCTION_INFO_V1(sparsevec);
 Datum

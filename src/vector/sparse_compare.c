@@ -7,7 +7,7 @@
 #include <limits.h>
 
 #include "common/hashfn.h"
-#include "vector/sparse.h"
+#include "vector/sparse_type.h"
 
 /*
  * As the dense forms of both compare: element by element, an element that is

@@ -11,7 +11,7 @@
 #include "libpq/pqformat.h"
 #include "utils/builtins.h"
 #include "vector/dense.h"
-#include "vector/sparse.h"
+#include "vector/sparse_type.h"
 
 VectorLimits
 vector_sparse_limits(int32 typmod)

@@ -9,7 +9,7 @@
 #include "kernel/distance.h"
 #include "utils/float.h"
 #include "vector/dense.h"
-#include "vector/sparse.h"
+#include "vector/sparse_type.h"
 #include "vector/vector_distance.h"
 
 /* "result" is an expression of the elements of both arguments, x and y. */

@@ -1,9 +1,9 @@
 /*
- * sparse.h
+ * sparse_type.h
  *		Shared by the files about "sparsevec".  Private to this room.
  */
-#ifndef VECTOR_SPARSE_H
-#define VECTOR_SPARSE_H
+#ifndef VECTOR_SPARSE_TYPE_H
+#define VECTOR_SPARSE_TYPE_H
 
 #include "postgres.h"
 
@@ -28,4 +28,4 @@ extern void vector_sparse_check_same(const SparseVector *a, const SparseVector *
 /* sparse_compare.c */
 extern int	vector_sparse_compare(SparseVector *a, SparseVector *b);
 
-#endif							/* VECTOR_SPARSE_H */
+#endif							/* VECTOR_SPARSE_TYPE_H */
