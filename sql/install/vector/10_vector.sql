@@ -14,13 +14,17 @@ CREATE FUNCTION vector_recv(internal, oid, int4) RETURNS vector
 CREATE FUNCTION vector_send(vector) RETURNS bytea
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
+CREATE FUNCTION vector_subscript(internal) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
 CREATE TYPE vector (
     INPUT = vector_in,
     OUTPUT = vector_out,
     TYPMOD_IN = vector_typmod_in,
     RECEIVE = vector_recv,
     SEND = vector_send,
-    STORAGE = external
+    STORAGE = external,
+    SUBSCRIPT = vector_subscript
 );
 COMMENT ON TYPE vector IS 'list of single-precision numbers';
 

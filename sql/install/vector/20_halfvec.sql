@@ -14,13 +14,17 @@ CREATE FUNCTION halfvec_recv(internal, oid, int4) RETURNS halfvec
 CREATE FUNCTION halfvec_send(halfvec) RETURNS bytea
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
+CREATE FUNCTION halfvec_subscript(internal) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
 CREATE TYPE halfvec (
     INPUT = halfvec_in,
     OUTPUT = halfvec_out,
     TYPMOD_IN = halfvec_typmod_in,
     RECEIVE = halfvec_recv,
     SEND = halfvec_send,
-    STORAGE = external
+    STORAGE = external,
+    SUBSCRIPT = halfvec_subscript
 );
 COMMENT ON TYPE halfvec IS 'list of half-precision numbers';
 
