@@ -50,4 +50,14 @@
 #define compat_json_lexer_free(lex) pfree(lex)
 #endif
 
+/* 16 replaced the pg_*_ownercheck functions by one for all kinds of objects. */
+#if PG_VERSION_NUM >= 160000
+#define compat_relation_owned(relid, roleid) object_ownercheck(RelationRelationId, (relid), (roleid))
+#else
+#define compat_relation_owned(relid, roleid) pg_class_ownercheck((relid), (roleid))
+#endif
+
+/* A database whose DROP was interrupted; 15 has the mark from 15.4 on, its name only later. */
+#define compat_database_is_invalid(form) ((form)->datconnlimit == -2)
+
 #endif							/* BASE_COMPAT_H */

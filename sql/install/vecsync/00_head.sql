@@ -1,0 +1,4 @@
+\echo Use "CREATE EXTENSION vecsync CASCADE" to load this file. \quit
+
+GRANT USAGE ON SCHEMA vecsync TO PUBLIC;
+

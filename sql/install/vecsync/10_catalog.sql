@@ -1,0 +1,96 @@
+-- ---------------------------------------------------------------------------
+-- Catalog: models, secrets, vectorizers.  Written by the functions below as the extension's owner.
+-- ---------------------------------------------------------------------------
+
+CREATE TABLE vecsync.model (
+    name text PRIMARY KEY CHECK (name <> ''),
+    kind text NOT NULL CHECK (kind IN ('embedding', 'rerank', 'chat')),
+    provider text NOT NULL,
+    url text NOT NULL,
+    model text NOT NULL,
+    dimensions integer CHECK (dimensions BETWEEN 1 AND 16000),
+    secret text,
+    parameters jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(parameters) = 'object'),
+    document_parameters jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(document_parameters) = 'object'),
+    query_parameters jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(query_parameters) = 'object'),
+    max_batch integer NOT NULL CHECK (max_batch BETWEEN 1 AND 4096),
+    max_batch_bytes integer NOT NULL CHECK (max_batch_bytes BETWEEN 1 AND 67108864),
+    max_inflight integer NOT NULL CHECK (max_inflight BETWEEN 1 AND 256),
+    rate_limit integer CHECK (rate_limit > 0),
+    timeout interval NOT NULL CHECK (timeout > interval '0' AND timeout <= interval '1 hour'),
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE vecsync.model IS 'services that embed, rerank or chat; see vecsync.create_model';
+COMMENT ON COLUMN vecsync.model.secret IS 'where the key is: a name in vecsync.secret, env:VARIABLE or file:PATH; never the key itself';
+
+CREATE TABLE vecsync.secret (
+    name text PRIMARY KEY CHECK (name <> ''),
+    value text NOT NULL
+);
+COMMENT ON TABLE vecsync.secret IS 'keys of services; nobody may read it and pg_dump leaves it out; see vecsync.set_secret';
+REVOKE ALL ON vecsync.secret FROM PUBLIC;
+
+CREATE TABLE vecsync.vectorizer (
+    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL UNIQUE CHECK (name <> ''),
+    source regclass NOT NULL,
+    model text NOT NULL REFERENCES vecsync.model (name),
+    content text NOT NULL,
+    content_function regprocedure NOT NULL,
+    target_column name NOT NULL,
+    metric text NOT NULL CHECK (metric IN ('cosine', 'l2', 'ip', 'l1')),
+    paused boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE vecsync.vectorizer IS 'tables whose rows are embedded and kept in step; see vecsync.create_vectorizer';
+COMMENT ON COLUMN vecsync.vectorizer.content_function IS 'function of a row that gives the text to embed; the table''s columns it uses cannot be dropped without CASCADE';
+
+-- ---------------------------------------------------------------------------
+-- Durable queue.  Written by the capture triggers inside the user's transaction, append-only; read and
+-- emptied by the worker.  One entry holds many keys: the key columns' texts, row after row, in the order of
+-- the primary key.
+-- ---------------------------------------------------------------------------
+
+CREATE SEQUENCE vecsync.queue_seq AS bigint;
+CREATE TABLE vecsync.queue (
+    seq bigint PRIMARY KEY,
+    vectorizer integer NOT NULL,
+    op "char" NOT NULL,             -- k: keys to look at, s: scan of the table from a key on, t: truncated
+    rows integer NOT NULL,          -- how many rows the entry stands for; -1 = not counted yet (s)
+    keys text[] NOT NULL,
+    queued_at timestamptz NOT NULL
+);
+ALTER SEQUENCE vecsync.queue_seq OWNED BY vecsync.queue.seq;
+CREATE INDEX queue_vectorizer_seq ON vecsync.queue (vectorizer, seq);
+ALTER TABLE vecsync.queue SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+COMMENT ON TABLE vecsync.queue IS 'changes that are committed and not yet embedded';
+
+CREATE TABLE vecsync.dead_letter (
+    vectorizer integer NOT NULL REFERENCES vecsync.vectorizer (id) ON DELETE CASCADE,
+    key text[] NOT NULL,
+    operation text NOT NULL,
+    attempts integer NOT NULL,
+    error text NOT NULL,
+    failed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (vectorizer, key)
+);
+COMMENT ON TABLE vecsync.dead_letter IS 'rows that could not be embedded; read it through vecsync.failed';
+
+SELECT pg_catalog.pg_extension_config_dump('vecsync.model', '');
+SELECT pg_catalog.pg_extension_config_dump('vecsync.vectorizer', '');
+SELECT pg_catalog.pg_extension_config_dump('vecsync.vectorizer_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('vecsync.queue', '');
+SELECT pg_catalog.pg_extension_config_dump('vecsync.queue_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('vecsync.dead_letter', '');
+
+-- The worker and the sessions' caches follow the catalog.
+CREATE FUNCTION vecsync._config_changed() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'catalog_config_changed';
+REVOKE ALL ON FUNCTION vecsync._config_changed() FROM PUBLIC;
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON vecsync.model
+    FOR EACH STATEMENT EXECUTE FUNCTION vecsync._config_changed();
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON vecsync.secret
+    FOR EACH STATEMENT EXECUTE FUNCTION vecsync._config_changed();
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON vecsync.vectorizer
+    FOR EACH STATEMENT EXECUTE FUNCTION vecsync._config_changed();
+

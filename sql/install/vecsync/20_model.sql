@@ -1,0 +1,130 @@
+-- ---------------------------------------------------------------------------
+-- Models and secrets.  Administrators: revoked from PUBLIC, so that registering a URL that the server will
+-- call is a privilege of its own.
+-- ---------------------------------------------------------------------------
+
+GRANT SELECT (name, kind, provider, model, dimensions) ON vecsync.model TO PUBLIC;
+
+CREATE FUNCTION vecsync._check_model(provider text, url text, privileged boolean) RETURNS text
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'embed_check_model';
+REVOKE ALL ON FUNCTION vecsync._check_model(text, text, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION vecsync._check_model(text, text, boolean) IS 'the URL, normalised; an error for an unknown provider or a URL that may not be called';
+
+CREATE FUNCTION vecsync._probe_dimensions(model text) RETURNS integer
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'embed_probe_dimensions';
+REVOKE ALL ON FUNCTION vecsync._probe_dimensions(text) FROM PUBLIC;
+
+CREATE FUNCTION vecsync.create_model(
+    name text,
+    url text,
+    model text,
+    kind text DEFAULT 'embedding',
+    provider text DEFAULT 'openai',
+    dimensions integer DEFAULT NULL,
+    secret text DEFAULT NULL,
+    parameters jsonb DEFAULT '{}',
+    document_parameters jsonb DEFAULT '{}',
+    query_parameters jsonb DEFAULT '{}',
+    max_batch integer DEFAULT 128,
+    max_batch_bytes integer DEFAULT 1048576,
+    max_inflight integer DEFAULT 4,
+    rate_limit integer DEFAULT NULL,
+    timeout interval DEFAULT '30s',
+    if_not_exists boolean DEFAULT false
+) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+BEGIN
+    IF EXISTS (SELECT FROM vecsync.model m WHERE m.name = create_model.name) THEN
+        IF if_not_exists THEN
+            RAISE NOTICE 'model "%" already exists, skipping', name;
+            RETURN name;
+        END IF;
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('model "%s" already exists', name),
+            HINT = 'Change it with vecsync.alter_model() or drop it with vecsync.drop_model().';
+    END IF;
+    INSERT INTO vecsync.model (name, kind, provider, url, model, dimensions, secret, parameters, document_parameters,
+                               query_parameters, max_batch, max_batch_bytes, max_inflight, rate_limit, timeout)
+    VALUES (name, kind, provider, vecsync._check_model(provider, url, true), model, dimensions, secret,
+            parameters, document_parameters, query_parameters, max_batch, max_batch_bytes, max_inflight,
+            rate_limit, timeout);
+    IF kind = 'embedding' AND dimensions IS NULL THEN
+        UPDATE vecsync.model m SET dimensions = vecsync._probe_dimensions(create_model.name)
+        WHERE m.name = create_model.name;
+    END IF;
+    RETURN name;
+END
+$function$;
+REVOKE ALL ON FUNCTION vecsync.create_model FROM PUBLIC;
+COMMENT ON FUNCTION vecsync.create_model IS
+'Registers a service under a name and returns the name. url: of the service, with or without the path of the request; provider: the form of its requests (openai); dimensions: of its vectors, asked from the service with one request when NULL; secret: the name of a key set by set_secret, env:VARIABLE or file:PATH; parameters: JSON members added to each request, the other two to those for documents and for queries; max_batch and max_batch_bytes: texts and bytes of text in one request; max_inflight: requests at a time; rate_limit: requests a minute. Errors: 42710 exists already, 22023 bad URL or provider, 08000 and its class when the service cannot be asked.';
+
+CREATE FUNCTION vecsync.alter_model(name text, options jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    unknown text;
+BEGIN
+    SELECT o INTO unknown FROM jsonb_object_keys(options) o
+    WHERE o NOT IN ('url', 'model', 'provider', 'secret', 'parameters', 'document_parameters', 'query_parameters',
+                    'max_batch', 'max_batch_bytes', 'max_inflight', 'rate_limit', 'timeout')
+    LIMIT 1;
+    IF unknown IN ('name', 'kind', 'dimensions') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('the %s of a model cannot be changed', unknown),
+            HINT = 'Create another model.';
+    ELSIF unknown IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown option "%s"', unknown),
+            HINT = 'Options are url, model, provider, secret, parameters, document_parameters, query_parameters, max_batch, max_batch_bytes, max_inflight, rate_limit and timeout.';
+    END IF;
+    UPDATE vecsync.model m
+    SET (provider, url, model, secret, parameters, document_parameters, query_parameters, max_batch, max_batch_bytes,
+         max_inflight, rate_limit, timeout) =
+        (SELECT n.provider, vecsync._check_model(n.provider, n.url, true), n.model, n.secret, n.parameters,
+                n.document_parameters, n.query_parameters, n.max_batch, n.max_batch_bytes, n.max_inflight,
+                n.rate_limit, n.timeout
+         FROM jsonb_populate_record(m, options) n)
+    WHERE m.name = alter_model.name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('model "%s" does not exist', name);
+    END IF;
+END
+$function$;
+REVOKE ALL ON FUNCTION vecsync.alter_model FROM PUBLIC;
+COMMENT ON FUNCTION vecsync.alter_model IS
+'Changes options of a model: a JSON object of create_model''s arguments (not name, kind or dimensions). Takes effect at commit, also for requests that wait. Errors: 42704 no such model, 22023 unknown option or bad URL.';
+
+CREATE FUNCTION vecsync.drop_model(name text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    user_of_it text;
+BEGIN
+    SELECT v.name INTO user_of_it FROM vecsync.vectorizer v WHERE v.model = drop_model.name ORDER BY v.name LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
+            MESSAGE = format('cannot drop model "%s" because vectorizer "%s" uses it', name, user_of_it),
+            HINT = 'Drop the vectorizer first with vecsync.drop_vectorizer().';
+    END IF;
+    DELETE FROM vecsync.model m WHERE m.name = drop_model.name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('model "%s" does not exist', name);
+    END IF;
+END
+$function$;
+REVOKE ALL ON FUNCTION vecsync.drop_model FROM PUBLIC;
+COMMENT ON FUNCTION vecsync.drop_model IS 'Forgets a model that no vectorizer uses. Errors: 42704 no such model, 2BP01 still in use.';
+
+CREATE FUNCTION vecsync.set_secret(name text, value text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    DELETE FROM vecsync.secret s WHERE s.name = set_secret.name;
+    INSERT INTO vecsync.secret (name, value) SELECT set_secret.name, set_secret.value WHERE set_secret.value IS NOT NULL;
+END;
+REVOKE ALL ON FUNCTION vecsync.set_secret FROM PUBLIC;
+COMMENT ON FUNCTION vecsync.set_secret IS
+'Keeps a service''s key under a name; a NULL value forgets it. Nobody can read it back, pg_dump leaves it out, and it appears in no message. The statement itself may be logged by log_statement: prefer env: or file: where that matters.';
+

@@ -1,0 +1,224 @@
+-- ---------------------------------------------------------------------------
+-- Vectorizers.  The functions run as their caller, who must own the table, and make ordinary objects of the
+-- caller's next to it: a column, a function that renders a row's text, triggers.  The _functions check
+-- ownership and write the catalog.
+-- ---------------------------------------------------------------------------
+
+GRANT SELECT ON vecsync.vectorizer TO PUBLIC;
+
+CREATE FUNCTION vecsync.capture() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'capture_trigger';
+COMMENT ON FUNCTION vecsync.capture() IS 'trigger that queues the keys of changed rows; made by vecsync.create_vectorizer()';
+
+CREATE FUNCTION vecsync._compile_content(source regclass, content text, OUT expression text, OUT columns name[])
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'template_compile';
+CREATE FUNCTION vecsync._key_columns(source regclass) RETURNS name[]
+    LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'vectorizer_key_columns';
+CREATE FUNCTION vecsync._reserve_vectorizer(source regclass) RETURNS integer
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'vectorizer_reserve';
+CREATE FUNCTION vecsync._register_vectorizer(id integer, name text, source regclass, model text, content text,
+        content_function regprocedure, target_column name, metric text, enqueue boolean) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'vectorizer_register';
+CREATE FUNCTION vecsync._forget_vectorizer(name text) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'vectorizer_forget';
+CREATE FUNCTION vecsync._set_paused(name text, paused boolean) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'vectorizer_set_paused';
+CREATE FUNCTION vecsync._vector_type() RETURNS regtype
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'vectorizer_vector_type';
+CREATE FUNCTION vecsync._worker_problem() RETURNS text
+    LANGUAGE c AS 'MODULE_PATHNAME', 'worker_problem';
+
+-- Makes sure that the table has a column for vectors of that many dimensions.
+CREATE FUNCTION vecsync._ensure_column(source regclass, target name, dimensions integer) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    found_type oid;
+    found_typmod integer;
+    vector regtype := vecsync._vector_type();
+BEGIN
+    SELECT a.atttypid, a.atttypmod INTO found_type, found_typmod
+    FROM pg_attribute a WHERE a.attrelid = source AND a.attname = target AND a.attnum > 0 AND NOT a.attisdropped;
+    IF NOT FOUND THEN
+        EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s(%s)', source, target, vector, dimensions);
+    ELSIF found_type <> vector OR found_typmod NOT IN (-1, dimensions) THEN
+        RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
+            MESSAGE = format('column "%s" of table "%s" has type %s, but the model''s vectors have %s dimensions',
+                             target, source, format_type(found_type, found_typmod), dimensions),
+            HINT = 'Name another column with destination => ''column:NAME'', or change this one''s type.';
+    END IF;
+END
+$function$;
+
+-- The names of a vectorizer's function and triggers carry its number first: names are cut at 63 bytes.
+CREATE FUNCTION vecsync._object_name(id integer, what text, name text) RETURNS name
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+RETURN format('vecsync_%s_%s_%s', id, what, name)::name;
+
+CREATE FUNCTION vecsync._create_triggers(id integer, name text, source regclass, columns name[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    old_row text;
+    new_row text;
+BEGIN
+    SELECT string_agg(format('OLD.%I', c), ', '), string_agg(format('NEW.%I', c), ', ') INTO old_row, new_row
+    FROM (SELECT DISTINCT unnest(columns || vecsync._key_columns(source)) AS c) u;
+    EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION vecsync.capture(%s)',
+                   vecsync._object_name(id, 'write', name), source, id);
+    -- *<> compares the stored bytes: it knows every type, and sees what = calls equal but prints differently
+    EXECUTE format('CREATE TRIGGER %I AFTER UPDATE ON %s FOR EACH ROW WHEN (ROW(%s) OPERATOR(pg_catalog.*<>) ROW(%s)) EXECUTE FUNCTION vecsync.capture(%s)',
+                   vecsync._object_name(id, 'update', name), source, old_row, new_row, id);
+    EXECUTE format('CREATE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION vecsync.capture(%s)',
+                   vecsync._object_name(id, 'truncate', name), source, id);
+END
+$function$;
+
+CREATE FUNCTION vecsync.create_vectorizer(
+    source regclass,
+    model text,
+    content text,
+    name text DEFAULT NULL,
+    destination text DEFAULT 'column:embedding',
+    metric text DEFAULT 'cosine',
+    enqueue_existing boolean DEFAULT true,
+    if_not_exists boolean DEFAULT false
+) RETURNS text
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    id integer;
+    dimensions integer;
+    kind text;
+    target name;
+    compiled record;
+    renderer text;
+    problem text;
+BEGIN
+    IF source IS NULL OR model IS NULL OR content IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'source, model and content must not be null',
+            HINT = 'content is a column, a template such as ''{name} by {artist}'', or ''='' and a SQL expression.';
+    END IF;
+    name := coalesce(name, (SELECT c.relname FROM pg_class c WHERE c.oid = source));
+    IF EXISTS (SELECT FROM vecsync.vectorizer v WHERE v.name = create_vectorizer.name) THEN
+        IF if_not_exists THEN
+            RAISE NOTICE 'vectorizer "%" already exists, skipping', name;
+            RETURN name;
+        END IF;
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('vectorizer "%s" already exists', name),
+            HINT = 'Choose another name, or drop it with vecsync.drop_vectorizer().';
+    END IF;
+    SELECT m.dimensions, m.kind INTO dimensions, kind FROM vecsync.model m WHERE m.name = create_vectorizer.model;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('model "%s" does not exist', model),
+            HINT = 'vecsync.create_model() makes one.';
+    ELSIF kind <> 'embedding' THEN
+        RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = format('model "%s" does not embed: its kind is %s', model, kind);
+    END IF;
+    IF metric NOT IN ('cosine', 'l2', 'ip', 'l1') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown metric "%s"', metric),
+            HINT = 'Metrics are cosine, l2, ip and l1.';
+    END IF;
+    target := substring(destination FROM '^column:(.+)$');
+    IF target IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('invalid destination "%s"', destination),
+            HINT = 'Write ''column:NAME''; the column is added if the table has none of that name.';
+    END IF;
+
+    id := vecsync._reserve_vectorizer(source);
+    compiled := vecsync._compile_content(source, content);
+    IF target = ANY (compiled.columns || vecsync._key_columns(source)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('column "%s" cannot be both content and destination', target);
+    END IF;
+    PERFORM vecsync._ensure_column(source, target, dimensions);
+    SELECT format('%I.%I', n.nspname, vecsync._object_name(id, 'content', name)) INTO renderer
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
+    EXECUTE format('CREATE FUNCTION %s(r %s) RETURNS text LANGUAGE sql STABLE BEGIN ATOMIC SELECT %s; END',
+                   renderer, source, compiled.expression);
+    PERFORM vecsync._create_triggers(id, name, source, compiled.columns);
+    PERFORM vecsync._register_vectorizer(id, name, source, model, content,
+                                         format('%s(%s)', renderer, source)::regprocedure, target, metric, enqueue_existing);
+
+    problem := vecsync._worker_problem();
+    IF problem IS NOT NULL THEN
+        RAISE WARNING USING MESSAGE = problem,
+            DETAIL = 'Changes are queued, but no vectors are made until a worker runs.',
+            HINT = 'Set shared_preload_libraries = ''vecsync'' and restart the server.';
+    END IF;
+    RETURN name;
+END
+$function$;
+COMMENT ON FUNCTION vecsync.create_vectorizer IS
+'Keeps a column of the table in step with the text of its rows and returns the vectorizer''s name (by default the table''s). content: a column, a template such as ''{name} by {artist}'' ({{ and }} for braces, NULL gives nothing), or ''='' and a SQL expression; destination: ''column:NAME'', added if missing. Existing rows are embedded in the background unless enqueue_existing is false. Only the owner of the table. Errors: 42501 not the owner, 42703 unknown column, 55000 no primary key, 42804 the column has another type, 42704 unknown model, 42710 the name is taken.';
+
+CREATE FUNCTION vecsync.drop_vectorizer(name text, keep_data boolean DEFAULT true) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    v record;
+    what text;
+BEGIN
+    SELECT * INTO v FROM vecsync.vectorizer x WHERE x.name = drop_vectorizer.name;
+    PERFORM vecsync._forget_vectorizer(name);   -- checks that it exists and whose it is
+    FOREACH what IN ARRAY ARRAY['write', 'update', 'truncate'] LOOP
+        EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', vecsync._object_name(v.id, what, name), v.source);
+    END LOOP;
+    EXECUTE format('DROP FUNCTION IF EXISTS %s', v.content_function);
+    IF NOT keep_data THEN
+        EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS %I', v.source, v.target_column);
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION vecsync.drop_vectorizer IS
+'Stops following the table and drops what create_vectorizer made; the column of vectors too when keep_data is false. Only the owner of the table. Errors: 42704 no such vectorizer, 42501 not the owner.';
+
+CREATE FUNCTION vecsync.pause(name text) RETURNS void
+    LANGUAGE sql BEGIN ATOMIC SELECT vecsync._set_paused(name, true); END;
+COMMENT ON FUNCTION vecsync.pause IS 'Stops embedding the rows of a vectorizer; changes go on being queued. Only the owner of the table.';
+CREATE FUNCTION vecsync.resume(name text) RETURNS void
+    LANGUAGE sql BEGIN ATOMIC SELECT vecsync._set_paused(name, false); END;
+COMMENT ON FUNCTION vecsync.resume IS 'Embeds again after pause, beginning with what was queued meanwhile. Only the owner of the table.';
+
+CREATE FUNCTION vecsync.resync(name text, failed_only boolean DEFAULT false) RETURNS bigint
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'vectorizer_resync';
+COMMENT ON FUNCTION vecsync.resync IS
+'Queues every row of the table again, or only those in vecsync.failed, and returns how many. Only the owner of the table.';
+
+-- When the table, a used column or the rendering function is dropped with CASCADE, the vectorizer goes too.
+CREATE FUNCTION vecsync._on_drop() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    v record;
+    t record;
+BEGIN
+    FOR v IN
+        SELECT x.* FROM vecsync.vectorizer x
+        WHERE EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
+                      WHERE (d.classid = 'pg_class'::regclass AND d.objid = x.source AND d.objsubid = 0)
+                         OR (d.classid = 'pg_proc'::regclass AND d.objid = x.content_function))
+    LOOP
+        DELETE FROM vecsync.vectorizer x WHERE x.id = v.id;
+        DELETE FROM vecsync.queue q WHERE q.vectorizer = v.id;
+        FOR t IN SELECT tgname, tgrelid::regclass AS rel FROM pg_trigger
+                 WHERE tgrelid = v.source AND NOT tgisinternal AND tgparentid = 0
+                   AND tgname IN (vecsync._object_name(v.id, 'write', v.name), vecsync._object_name(v.id, 'update', v.name),
+                                  vecsync._object_name(v.id, 'truncate', v.name))
+        LOOP
+            EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.rel);
+        END LOOP;
+        IF EXISTS (SELECT FROM pg_proc WHERE oid = v.content_function) THEN
+            EXECUTE format('DROP FUNCTION %s', v.content_function);
+        END IF;
+        RAISE NOTICE 'vectorizer "%" is dropped with what it depends on', v.name;
+    END LOOP;
+END
+$function$;
+REVOKE ALL ON FUNCTION vecsync._on_drop() FROM PUBLIC;
+CREATE EVENT TRIGGER vecsync_on_drop ON sql_drop EXECUTE FUNCTION vecsync._on_drop();
+

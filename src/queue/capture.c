@@ -1,0 +1,440 @@
+/*
+ * capture.c
+ *		Change capture: row triggers that note the keys of changed rows.
+ *
+ * The trigger's job on the user's write path is to append one key to a buffer
+ * in memory.  The buffer becomes one entry of vecsync.queue when it is full
+ * and before the transaction commits or is prepared, so a statement that
+ * changes 50,000 rows writes some fifty queue rows, and a rollback leaves
+ * nothing behind.  Buffers are kept per subtransaction level: a rolled-back
+ * savepoint forgets its keys, a released one hands them to its parent.
+ *
+ * The entry's number is drawn while the transaction holds its locks on the
+ * changed rows and has its xid.  queue_window.c relies on both.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "commands/trigger.h"
+#include "executor/tuptable.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "base/debug_point.h"
+#include "queue/queue.h"
+
+/* Flush a buffer of keys when it reaches this size, however few rows it has. */
+#define CAPTURE_BUFFER_BYTES	(256 * 1024)
+
+/* How to take a key from a row of one table. */
+typedef struct CaptureKey
+{
+	Oid			relid;			/* hash key */
+	MemoryContext context;		/* what the output functions keep */
+	int			nkeys;
+	AttrNumber	attnum[INDEX_MAX_KEYS];
+	FmgrInfo	output[INDEX_MAX_KEYS];
+} CaptureKey;
+
+/* Keys of one vectorizer noted at one level of one transaction. */
+typedef struct CaptureBuffer
+{
+	struct CaptureBuffer *next;
+	int			vectorizer;
+	int			rows;
+	int			nelems;
+	int			maxelems;
+	Size		bytes;
+	Datum	   *elems;			/* text, row after row */
+} CaptureBuffer;
+
+/* One level of subtransaction that noted something. */
+typedef struct CaptureLevel
+{
+	struct CaptureLevel *outer;
+	int			level;			/* GetCurrentTransactionNestLevel() */
+	MemoryContext context;		/* buffers and keys */
+	CaptureBuffer *buffers;
+} CaptureLevel;
+
+queue_commit_hook_type queue_commit_hook = NULL;
+
+static CaptureLevel *capture_top = NULL;
+static int	capture_changed = 0;	/* for the commit hook */
+static HTAB *capture_keys = NULL;
+
+PG_FUNCTION_INFO_V1(capture_trigger);
+
+/* ---- how to take the key --------------------------------------------------- */
+
+/* Only mark: the entry may be in use further up the stack. */
+static void
+capture_forget(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS scan;
+	CaptureKey *entry;
+
+	hash_seq_init(&scan, capture_keys);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		if (relid == InvalidOid || entry->relid == relid)
+			entry->valid = false;
+}
+
+static void
+capture_read_key(CaptureKey *entry, Relation rel)
+{
+	Oid			pkey = RelationGetPrimaryKeyIndex(rel);
+	Relation	index;
+
+	entry->nkeys = 0;
+	if (!OidIsValid(pkey))
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("table \"%s\" has no primary key", RelationGetRelationName(rel)),
+				errdetail("A vectorizer follows its rows by their primary key."),
+				errhint("Restore the primary key, or drop the vectorizer with vecsync.drop_vectorizer()."));
+
+	entry->context = AllocSetContextCreate(CacheMemoryContext, "vecsync captured table",
+										   ALLOCSET_SMALL_SIZES);
+	index = index_open(pkey, AccessShareLock);
+	for (int i = 0; i < index->rd_index->indnkeyatts; i++)
+	{
+		AttrNumber	attnum = index->rd_index->indkey.values[i];
+		Oid			function;
+		bool		varlena;
+
+		getTypeOutputInfo(TupleDescAttr(RelationGetDescr(rel), attnum - 1)->atttypid,
+						  &function, &varlena);
+		entry->attnum[i] = attnum;
+		fmgr_info_cxt(function, &entry->output[i], entry->context);
+	}
+	entry->nkeys = index->rd_index->indnkeyatts;
+	index_close(index, AccessShareLock);
+}
+
+static CaptureKey *
+capture_find_key(Relation rel)
+{
+	Oid			relid = RelationGetRelid(rel);
+	CaptureKey *entry;
+	bool		found;
+
+	if (capture_keys == NULL)
+	{
+		HASHCTL		ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(CaptureKey)};
+
+		capture_keys = hash_create("vecsync captured tables", 16, &ctl, HASH_ELEM | HASH_BLOBS);
+		CacheRegisterRelcacheCallback(capture_forget, (Datum) 0);
+	}
+	entry = hash_search(capture_keys, &relid, HASH_ENTER, &found);
+	if (!found)
+	{
+		entry->valid = false;
+		entry->context = NULL;
+	}
+	if (!entry->valid)
+	{
+		CaptureKey	fresh = {.relid = relid, .valid = true};
+
+		/* Reading may run invalidations or fail: the entry changes only when that is over. */
+		capture_read_key(&fresh, rel);
+		if (entry->context != NULL)
+			MemoryContextDelete(entry->context);
+		*entry = fresh;
+	}
+	return entry;
+}
+
+/* ---- buffers ---------------------------------------------------------------- */
+
+static CaptureLevel *
+capture_level(void)
+{
+	int			level = GetCurrentTransactionNestLevel();
+	CaptureLevel *fresh;
+	MemoryContext context;
+
+	if (capture_top != NULL && capture_top->level == level)
+		return capture_top;
+	context = AllocSetContextCreate(TopTransactionContext, "vecsync capture", ALLOCSET_DEFAULT_SIZES);
+	fresh = MemoryContextAllocZero(TopTransactionContext, sizeof(CaptureLevel));
+	fresh->outer = capture_top;
+	fresh->level = level;
+	fresh->context = context;
+	capture_top = fresh;
+	return fresh;
+}
+
+static CaptureBuffer *
+capture_buffer(CaptureLevel *level, int vectorizer)
+{
+	CaptureBuffer *buffer;
+
+	for (buffer = level->buffers; buffer != NULL; buffer = buffer->next)
+		if (buffer->vectorizer == vectorizer)
+			return buffer;
+
+	buffer = MemoryContextAllocZero(level->context, sizeof(CaptureBuffer));
+	buffer->vectorizer = vectorizer;
+	buffer->maxelems = 16;
+	buffer->elems = MemoryContextAlloc(level->context, buffer->maxelems * sizeof(Datum));
+	buffer->next = level->buffers;
+	level->buffers = buffer;
+	return buffer;
+}
+
+/* Turn a buffer into an entry of the queue, under the current (sub)transaction. */
+static void
+capture_write(CaptureBuffer *buffer)
+{
+	ArrayType  *keys;
+
+	if (buffer->rows == 0)
+		return;
+	keys = construct_array(buffer->elems, buffer->nelems, TEXTOID, -1, false, TYPALIGN_INT);
+	(void) queue_append(buffer->vectorizer, QUEUE_OP_KEYS, buffer->rows, keys);
+	pfree(keys);
+	for (int i = 0; i < buffer->nelems; i++)
+		pfree(DatumGetPointer(buffer->elems[i]));
+	buffer->rows = buffer->nelems = 0;
+	buffer->bytes = 0;
+}
+
+/* Write what this transaction has noted.  Only at its top level. */
+void
+queue_flush(void)
+{
+	for (CaptureLevel *level = capture_top; level != NULL; level = level->outer)
+		for (CaptureBuffer *buffer = level->buffers; buffer != NULL; buffer = buffer->next)
+			capture_write(buffer);
+}
+
+static void
+capture_add(CaptureKey *key, int vectorizer, TupleTableSlot *slot)
+{
+	CaptureLevel *level = capture_level();
+	CaptureBuffer *buffer = capture_buffer(level, vectorizer);
+	MemoryContext old = MemoryContextSwitchTo(level->context);
+
+	if (buffer->nelems + key->nkeys > buffer->maxelems)
+	{
+		buffer->maxelems = Max(buffer->maxelems * 2, buffer->nelems + key->nkeys);
+		buffer->elems = repalloc(buffer->elems, buffer->maxelems * sizeof(Datum));
+	}
+	for (int i = 0; i < key->nkeys; i++)
+	{
+		bool		isnull;
+		Datum		value = slot_getattr(slot, key->attnum[i], &isnull);
+		char	   *string;
+		text	   *element;
+
+		Assert(!isnull);		/* a primary key's column */
+		string = OutputFunctionCall(&key->output[i], value);
+		element = cstring_to_text(string);
+		pfree(string);
+		buffer->elems[buffer->nelems++] = PointerGetDatum(element);
+		buffer->bytes += VARSIZE(element);
+	}
+	buffer->rows++;
+	MemoryContextSwitchTo(old);
+
+	if (buffer->rows >= QUEUE_ENTRY_ROWS || buffer->bytes >= CAPTURE_BUFFER_BYTES)
+		capture_write(buffer);
+}
+
+/* ---- the trigger -------------------------------------------------------------- */
+
+/*
+ * AFTER ROW for INSERT, UPDATE and DELETE, AFTER STATEMENT for TRUNCATE.  Its
+ * one argument is the vectorizer's number.  Which updates matter is decided
+ * by the trigger's WHEN clause before we are called.
+ */
+Datum
+capture_trigger(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	CaptureKey *key;
+	int			vectorizer;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		trigger->tg_trigger->tgnargs != 1)
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("vecsync.capture() is a trigger function"),
+				errhint("Its triggers are made by vecsync.create_vectorizer()."));
+	vectorizer = pg_strtoint32(trigger->tg_trigger->tgargs[0]);
+
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+	{
+		(void) queue_append(vectorizer, QUEUE_OP_TRUNCATE, 0, construct_empty_array(TEXTOID));
+		return PointerGetDatum(NULL);
+	}
+
+	key = capture_find_key(trigger->tg_relation);
+	capture_add(key, vectorizer, trigger->tg_trigslot);
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+	{
+		/* The slot above is the old row: a changed key is two rows to look at. */
+		bool		moved = false;
+
+		for (int i = 0; i < key->nkeys && !moved; i++)
+		{
+			bool		oldnull,
+						newnull;
+			Datum		oldvalue = slot_getattr(trigger->tg_trigslot, key->attnum[i], &oldnull);
+			Datum		newvalue = slot_getattr(trigger->tg_newslot, key->attnum[i], &newnull);
+			Form_pg_attribute att = TupleDescAttr(RelationGetDescr(trigger->tg_relation), key->attnum[i] - 1);
+
+			moved = !datum_image_eq(oldvalue, newvalue, att->attbyval, att->attlen);
+		}
+		if (moved)
+			capture_add(key, vectorizer, trigger->tg_newslot);
+	}
+	return PointerGetDatum(NULL);
+}
+
+/* ---- the table ------------------------------------------------------------------ */
+
+int64
+queue_append(int vectorizer, char op, int rows, ArrayType *keys)
+{
+	Oid			schema = get_namespace_oid("vecsync", false);
+	Oid			sequence = get_relname_relid("queue_seq", schema);
+	Relation	rel;
+	HeapTuple	tuple;
+	int64		seq;
+	Datum		values[6];
+	bool		nulls[6] = {false};
+
+	/* The number must be younger than the transaction's xid. */
+	(void) GetCurrentTransactionId();
+	seq = nextval_internal(sequence, false);
+
+	rel = table_open(get_relname_relid("queue", schema), RowExclusiveLock);
+	values[0] = Int64GetDatum(seq);
+	values[1] = Int32GetDatum(vectorizer);
+	values[2] = CharGetDatum(op);
+	values[3] = Int32GetDatum(rows);
+	values[4] = PointerGetDatum(keys);
+	values[5] = TimestampTzGetDatum(GetCurrentTimestamp());
+	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	CatalogTupleInsert(rel, tuple);
+	heap_freetuple(tuple);
+	table_close(rel, RowExclusiveLock);
+
+	queue_note_change(QUEUE_CHANGED_ROWS);
+	return seq;
+}
+
+/* ---- transaction ends -------------------------------------------------------------- */
+
+/* Remember something to tell the worker when, and only when, this transaction commits. */
+void
+queue_note_change(int changed)
+{
+	capture_changed |= changed;
+}
+
+static void
+capture_xact_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			queue_flush();
+			DEBUG_POINT("capture_flushed");
+			break;
+		case XACT_EVENT_COMMIT:
+			if (capture_changed != 0 && queue_commit_hook != NULL)
+				queue_commit_hook(capture_changed);
+			/* FALLTHROUGH */
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			capture_top = NULL; /* its memory goes with the transaction */
+			capture_changed = 0;
+			break;
+		default:
+			break;
+	}
+}
+
+/* The inner level's keys become the outer level's. */
+static void
+capture_merge(CaptureLevel *inner, int outer_level)
+{
+	CaptureLevel *outer = inner->outer;
+
+	if (outer == NULL || outer->level < outer_level)
+	{
+		inner->level = outer_level;
+		return;
+	}
+	for (CaptureBuffer *from = inner->buffers; from != NULL; from = from->next)
+	{
+		CaptureBuffer *to;
+		MemoryContext old;
+
+		if (from->nelems == 0)
+			continue;
+		to = capture_buffer(outer, from->vectorizer);
+		old = MemoryContextSwitchTo(outer->context);
+		if (to->nelems + from->nelems > to->maxelems)
+		{
+			to->maxelems = Max(to->maxelems * 2, to->nelems + from->nelems);
+			to->elems = repalloc(to->elems, to->maxelems * sizeof(Datum));
+		}
+		for (int i = 0; i < from->nelems; i++)
+			to->elems[to->nelems++] = PointerGetDatum(PG_DETOAST_DATUM_COPY(from->elems[i]));
+		to->rows += from->rows;
+		to->bytes += from->bytes;
+		MemoryContextSwitchTo(old);
+	}
+	capture_top = outer;
+	MemoryContextDelete(inner->context);
+	pfree(inner);
+}
+
+static void
+capture_subxact_callback(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (capture_top == NULL || capture_top->level < level)
+		return;
+	switch (event)
+	{
+		case SUBXACT_EVENT_COMMIT_SUB:
+			capture_merge(capture_top, level - 1);
+			break;
+		case SUBXACT_EVENT_ABORT_SUB:
+			{
+				CaptureLevel *gone = capture_top;
+
+				capture_top = gone->outer;
+				MemoryContextDelete(gone->context);
+				pfree(gone);
+			}
+			break;
+		default:
+			break;
+	}
+}
+
+void
+queue_capture_init(void)
+{
+	RegisterXactCallback(capture_xact_callback, NULL);
+	RegisterSubXactCallback(capture_subxact_callback, NULL);
+}

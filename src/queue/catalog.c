@@ -1,0 +1,406 @@
+/*
+ * catalog.c
+ *		The extension's own tables, read and written as their owner.
+ *
+ * Sessions call our functions as themselves.  What they may not read (models'
+ * keys) or write (the catalog) is reached through a scope that switches to
+ * the extension's owner for the time of our own, fixed SQL.
+ */
+#include "postgres.h"
+
+#include <sys/stat.h>
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_opclass.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "queue/catalog.h"
+#include "queue/queue.h"
+
+#define SECRET_MAX_BYTES 16384
+
+PG_FUNCTION_INFO_V1(catalog_config_changed);
+
+void
+catalog_enter(CatalogScope *scope)
+{
+	GetUserIdAndSecContext(&scope->save_userid, &scope->save_sec_context);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
+						   scope->save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	scope->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	SPI_connect();
+}
+
+void
+catalog_leave(CatalogScope *scope)
+{
+	SPI_finish();
+	AtEOXact_GUC(false, scope->guc_level);
+	SetUserIdAndSecContext(scope->save_userid, scope->save_sec_context);
+}
+
+/* Statement trigger of the configuration tables: tell the worker at commit. */
+Datum
+catalog_config_changed(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("vecsync._config_changed() is a trigger function"));
+	queue_note_change(QUEUE_CHANGED_CONFIG);
+	return PointerGetDatum(NULL);
+}
+
+/* ---- secrets ------------------------------------------------------------------- */
+
+static char *
+catalog_read_secret_file(const char *path, char **problem)
+{
+	FILE	   *file;
+	char		buffer[SECRET_MAX_BYTES + 1];
+	size_t		length;
+
+	file = AllocateFile(path, "r");
+	if (file == NULL)
+	{
+		*problem = psprintf("the secret's file \"%s\" cannot be read: %m", path);
+		return NULL;
+	}
+	length = fread(buffer, 1, SECRET_MAX_BYTES, file);
+	FreeFile(file);
+	while (length > 0 && isspace((unsigned char) buffer[length - 1]))
+		length--;
+	buffer[length] = '\0';
+	if (length == 0)
+	{
+		*problem = psprintf("the secret's file \"%s\" is empty", path);
+		return NULL;
+	}
+	return pstrdup(buffer);
+}
+
+/* Resolve what vecsync.model.secret says.  Inside a catalog scope. */
+static char *
+catalog_resolve_secret(const char *reference, char **problem)
+{
+	Datum		arg = CStringGetTextDatum(reference);
+	Oid			argtype = TEXTOID;
+
+	*problem = NULL;
+	if (strncmp(reference, "env:", 4) == 0)
+	{
+		char	   *value = getenv(reference + 4);
+
+		if (value == NULL || value[0] == '\0')
+		{
+			*problem = psprintf("the server's environment has no variable \"%s\"", reference + 4);
+			return NULL;
+		}
+		return pstrdup(value);
+	}
+	if (strncmp(reference, "file:", 5) == 0)
+		return catalog_read_secret_file(reference + 5, problem);
+
+	if (SPI_execute_with_args("SELECT value FROM vecsync.secret WHERE name = $1",
+							  1, &argtype, &arg, NULL, true, 1) != SPI_OK_SELECT || SPI_processed == 0)
+	{
+		*problem = psprintf("there is no secret \"%s\"", reference);
+		return NULL;
+	}
+	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+}
+
+/* ---- reading rows ----------------------------------------------------------------- */
+
+static char *
+column_string(HeapTuple tuple, TupleDesc desc, const char *column, MemoryContext context)
+{
+	char	   *value = SPI_getvalue(tuple, desc, SPI_fnumber(desc, column));
+
+	return value == NULL ? NULL : MemoryContextStrdup(context, value);
+}
+
+static int
+column_int(HeapTuple tuple, TupleDesc desc, const char *column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, desc, SPI_fnumber(desc, column), &isnull);
+
+	return isnull ? 0 : DatumGetInt32(value);
+}
+
+static Oid
+column_oid(HeapTuple tuple, TupleDesc desc, const char *column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, desc, SPI_fnumber(desc, column), &isnull);
+
+	return isnull ? InvalidOid : DatumGetObjectId(value);
+}
+
+CatalogModel *
+catalog_read_models(const char *name, int *count, MemoryContext context)
+{
+	Oid			argtype = TEXTOID;
+	Datum		arg = name ? CStringGetTextDatum(name) : (Datum) 0;
+	char		null = name ? ' ' : 'n';
+	SPITupleTable *table;
+	CatalogModel *models;
+
+	if (SPI_execute_with_args("SELECT *, (extract(epoch FROM timeout) * 1000)::int4 AS timeout_ms"
+							  " FROM vecsync.model WHERE $1 IS NULL OR name = $1 ORDER BY name",
+							  1, &argtype, &arg, &null, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read vecsync.model");
+	table = SPI_tuptable;
+	*count = (int) SPI_processed;
+	models = MemoryContextAllocZero(context, sizeof(CatalogModel) * Max(*count, 1));
+	for (int i = 0; i < *count; i++)
+	{
+		HeapTuple	tuple = table->vals[i];
+		TupleDesc	desc = table->tupdesc;
+		CatalogModel *m = &models[i];
+		char	   *reference = column_string(tuple, desc, "secret", CurrentMemoryContext);
+
+		m->name = column_string(tuple, desc, "name", context);
+		m->kind = column_string(tuple, desc, "kind", context);
+		m->provider = column_string(tuple, desc, "provider", context);
+		m->url = column_string(tuple, desc, "url", context);
+		m->model = column_string(tuple, desc, "model", context);
+		m->dimensions = column_int(tuple, desc, "dimensions");
+		m->parameters = column_string(tuple, desc, "parameters", context);
+		m->document_parameters = column_string(tuple, desc, "document_parameters", context);
+		m->query_parameters = column_string(tuple, desc, "query_parameters", context);
+		m->max_batch = column_int(tuple, desc, "max_batch");
+		m->max_batch_bytes = column_int(tuple, desc, "max_batch_bytes");
+		m->max_inflight = column_int(tuple, desc, "max_inflight");
+		m->rate_limit = column_int(tuple, desc, "rate_limit");
+		m->timeout_ms = column_int(tuple, desc, "timeout_ms");
+		if (reference != NULL)
+		{
+			char	   *problem;
+			char	   *value = catalog_resolve_secret(reference, &problem);
+
+			m->secret = value ? MemoryContextStrdup(context, value) : NULL;
+			m->secret_error = problem ? MemoryContextStrdup(context, problem) : NULL;
+		}
+	}
+	return models;
+}
+
+CatalogModel *
+catalog_get_model(const char *name, MemoryContext context)
+{
+	CatalogScope scope;
+	CatalogModel *model;
+	int			count;
+
+	catalog_enter(&scope);
+	model = catalog_read_models(name, &count, context);
+	catalog_leave(&scope);
+	if (count == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("model \"%s\" does not exist", name),
+				errhint("vecsync.create_model() makes one; vecsync.model lists them."));
+	return model;
+}
+
+CatalogVectorizer *
+catalog_read_vectorizers(const char *name, int *count, MemoryContext context)
+{
+	Oid			argtype = TEXTOID;
+	Datum		arg = name ? CStringGetTextDatum(name) : (Datum) 0;
+	char		null = name ? ' ' : 'n';
+	SPITupleTable *table;
+	CatalogVectorizer *list;
+
+	if (SPI_execute_with_args("SELECT * FROM vecsync.vectorizer WHERE $1 IS NULL OR name = $1 ORDER BY id",
+							  1, &argtype, &arg, &null, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read vecsync.vectorizer");
+	table = SPI_tuptable;
+	*count = (int) SPI_processed;
+	list = MemoryContextAllocZero(context, sizeof(CatalogVectorizer) * Max(*count, 1));
+	for (int i = 0; i < *count; i++)
+	{
+		HeapTuple	tuple = table->vals[i];
+		TupleDesc	desc = table->tupdesc;
+		CatalogVectorizer *v = &list[i];
+
+		v->id = column_int(tuple, desc, "id");
+		v->name = column_string(tuple, desc, "name", context);
+		v->source = column_oid(tuple, desc, "source");
+		v->model = column_string(tuple, desc, "model", context);
+		v->content_function = column_oid(tuple, desc, "content_function");
+		v->target_column = column_string(tuple, desc, "target_column", context);
+		v->metric = column_string(tuple, desc, "metric", context);
+		v->paused = column_int(tuple, desc, "paused") != 0;
+	}
+	return list;
+}
+
+CatalogVectorizer *
+catalog_get_vectorizer(const char *name, MemoryContext context)
+{
+	CatalogScope scope;
+	CatalogVectorizer *vectorizer;
+	int			count;
+
+	catalog_enter(&scope);
+	vectorizer = catalog_read_vectorizers(name, &count, context);
+	catalog_leave(&scope);
+	if (count == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("vectorizer \"%s\" does not exist", name),
+				errhint("vecsync.create_vectorizer() makes one; vecsync.status lists them."));
+	return vectorizer;
+}
+
+/* ---- names ----------------------------------------------------------------------------- */
+
+char *
+catalog_relation_name(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relid));
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
+}
+
+char *
+catalog_function_name(Oid funcid)
+{
+	char	   *name = get_func_name(funcid);
+
+	if (name == NULL)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_FUNCTION), errmsg("function with OID %u does not exist", funcid));
+	return quote_qualified_identifier(get_namespace_name(get_func_namespace(funcid)), name);
+}
+
+static char *
+catalog_operator_name(Oid family, Oid type, int16 strategy)
+{
+	Oid			oper = get_opfamily_member(family, type, type, strategy);
+	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(oper));
+	Form_pg_operator form;
+	char	   *name;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "operator family %u has no operator %d for type %u", family, strategy, type);
+	form = (Form_pg_operator) GETSTRUCT(tuple);
+	name = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
+					NameStr(form->oprname));
+	ReleaseSysCache(tuple);
+	return name;
+}
+
+CatalogKeyColumn *
+catalog_key_columns(Oid relid, int *nkeys)
+{
+	Relation	rel = relation_open(relid, AccessShareLock);
+	Oid			pkey = RelationGetPrimaryKeyIndex(rel);
+	CatalogKeyColumn *keys = NULL;
+
+	*nkeys = 0;
+	if (OidIsValid(pkey))
+	{
+		Relation	index = index_open(pkey, AccessShareLock);
+
+		*nkeys = index->rd_index->indnkeyatts;
+		keys = palloc0(sizeof(CatalogKeyColumn) * *nkeys);
+		for (int i = 0; i < *nkeys; i++)
+		{
+			AttrNumber	attnum = index->rd_index->indkey.values[i];
+			Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), attnum - 1);
+			Oid			input = index->rd_opcintype[i];
+
+			keys[i].attnum = attnum;
+			keys[i].name = pstrdup(NameStr(att->attname));
+			keys[i].type = att->atttypid;
+			keys[i].type_name = format_type_extended(att->atttypid, att->atttypmod,
+													 FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+			keys[i].equal = catalog_operator_name(index->rd_opfamily[i], input, BTEqualStrategyNumber);
+			keys[i].greater = catalog_operator_name(index->rd_opfamily[i], input, BTGreaterStrategyNumber);
+			keys[i].greater_equal = catalog_operator_name(index->rd_opfamily[i], input,
+														  BTGreaterEqualStrategyNumber);
+		}
+		index_close(index, AccessShareLock);
+	}
+	relation_close(rel, AccessShareLock);
+	return keys;
+}
+
+/* ---- extensions --------------------------------------------------------------------------- */
+
+bool
+catalog_extension_exists(void)
+{
+	return OidIsValid(get_extension_oid("vecsync", true)) &&
+		OidIsValid(get_relname_relid("queue", get_namespace_oid("vecsync", true)));
+}
+
+/*
+ * The schema that holds the vector extension, found by the extension and not
+ * by the search path: anyone may have a type called vector.
+ */
+static Oid
+catalog_vector_namespace(void)
+{
+	Oid			extension = get_extension_oid("vector", true);
+	Relation	rel;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			result = InvalidOid;
+
+	if (!OidIsValid(extension))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("extension \"vector\" is not installed"),
+				errhint("Run CREATE EXTENSION vector."));
+	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(extension));
+	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		result = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+char *
+catalog_vector_schema(void)
+{
+	return pstrdup(quote_identifier(get_namespace_name(catalog_vector_namespace())));
+}
+
+Oid
+catalog_vector_type(void)
+{
+	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("vector"),
+						   ObjectIdGetDatum(catalog_vector_namespace()));
+}

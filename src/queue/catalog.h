@@ -1,0 +1,96 @@
+/*
+ * catalog.h
+ *		The extension's own tables, read and written as their owner.
+ */
+#ifndef QUEUE_CATALOG_H
+#define QUEUE_CATALOG_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+/* A stretch of code that runs SQL as the extension's owner with a fixed search_path. */
+typedef struct CatalogScope
+{
+	Oid			save_userid;
+	int			save_sec_context;
+	int			guc_level;
+} CatalogScope;
+
+/*
+ * Enter connects SPI, leave disconnects it.  When an error ends the stretch,
+ * (sub)transaction abort restores everything.
+ */
+extern void catalog_enter(CatalogScope *scope);
+extern void catalog_leave(CatalogScope *scope);
+
+/* A row of vecsync.model.  Strings live in the context given; missing ones are NULL. */
+typedef struct CatalogModel
+{
+	char	   *name;
+	char	   *kind;
+	char	   *provider;
+	char	   *url;
+	char	   *model;
+	int			dimensions;		/* 0 = not known */
+	char	   *secret;			/* the key itself: never show it */
+	char	   *secret_error;	/* why there is no key, or NULL */
+	char	   *parameters;		/* JSON objects */
+	char	   *document_parameters;
+	char	   *query_parameters;
+	int			max_batch;
+	int			max_batch_bytes;
+	int			max_inflight;
+	int			rate_limit;		/* requests a minute, 0 = none */
+	int			timeout_ms;
+} CatalogModel;
+
+/* Read one model, or with a NULL name all of them.  Inside a catalog scope. */
+extern CatalogModel *catalog_read_models(const char *name, int *count, MemoryContext context);
+
+/* The same for one caller outside a scope; an unknown name is an error. */
+extern CatalogModel *catalog_get_model(const char *name, MemoryContext context);
+
+/* What sessions need of a vectorizer.  Unknown name: an error. */
+typedef struct CatalogVectorizer
+{
+	int			id;
+	char	   *name;
+	Oid			source;
+	char	   *model;
+	Oid			content_function;
+	char	   *target_column;
+	char	   *metric;
+	bool		paused;
+} CatalogVectorizer;
+
+extern CatalogVectorizer *catalog_get_vectorizer(const char *name, MemoryContext context);
+extern CatalogVectorizer *catalog_read_vectorizers(const char *name, int *count, MemoryContext context);
+
+/* The key columns of a table, in the order of its primary key. */
+typedef struct CatalogKeyColumn
+{
+	AttrNumber	attnum;
+	char	   *name;			/* not quoted */
+	Oid			type;
+	char	   *type_name;		/* quoted and qualified, with its modifier */
+	char	   *equal;			/* OPERATOR(schema.=), the index's own equality */
+	char	   *greater;		/* OPERATOR(schema.>) */
+	char	   *greater_equal;
+} CatalogKeyColumn;
+
+/* Returns NULL (and *nkeys = 0) for a table without a usable primary key. */
+extern CatalogKeyColumn *catalog_key_columns(Oid relid, int *nkeys);
+
+/* Names for SQL text, quoted and qualified. */
+extern char *catalog_relation_name(Oid relid);
+extern char *catalog_function_name(Oid funcid);
+
+/* The vector type's schema, quoted; an error when the extension is missing. */
+extern char *catalog_vector_schema(void);
+extern Oid	catalog_vector_type(void);
+
+/* True when the extension is installed in this database and not being created or dropped. */
+extern bool catalog_extension_exists(void);
+
+#endif							/* QUEUE_CATALOG_H */

@@ -1,0 +1,42 @@
+/*
+ * queue.h
+ *		Change capture and the durable queue; see README.md in this folder.
+ */
+#ifndef QUEUE_QUEUE_H
+#define QUEUE_QUEUE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "lib/ilist.h"
+#include "utils/array.h"
+
+/* vecsync.queue.op */
+#define QUEUE_OP_KEYS		'k'
+#define QUEUE_OP_SCAN		's'
+#define QUEUE_OP_TRUNCATE	't'
+
+/* An entry written by capture holds at most this many rows. */
+#define QUEUE_ENTRY_ROWS	1024
+
+/* ---- capture.c ---- */
+
+/* What a commit leaves behind for the worker of this database. */
+#define QUEUE_CHANGED_ROWS		1	/* the queue has new entries */
+#define QUEUE_CHANGED_CONFIG	2	/* models, secrets or vectorizers changed */
+
+/*
+ * Called after COMMIT, when the changes are visible, with an OR of the above.
+ * Set once by the room that knows the workers.  Must not fail.
+ */
+typedef void (*queue_commit_hook_type) (int changed);
+extern queue_commit_hook_type queue_commit_hook;
+
+extern void queue_capture_init(void);
+extern void queue_note_change(int changed);
+extern void queue_flush(void);
+
+/* Append one entry under the current transaction.  Returns its number. */
+extern int64 queue_append(int vectorizer, char op, int rows, ArrayType *keys);
+
+#endif							/* QUEUE_QUEUE_H */

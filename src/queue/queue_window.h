@@ -1,0 +1,110 @@
+/*
+ * queue_window.h
+ *		The worker's view of the queue: what is read and not yet done.
+ *
+ * One worker serves a database, so who works on what is a matter of its own
+ * memory; the table only has to survive it.  See README.md for why that is
+ * enough.  All memory hangs below the context given to queue_window_create.
+ */
+#ifndef QUEUE_QUEUE_WINDOW_H
+#define QUEUE_QUEUE_WINDOW_H
+
+#include "queue/queue.h"
+
+typedef struct QueueWindow QueueWindow;
+typedef struct QueueSource QueueSource;
+typedef struct QueueEntry QueueEntry;
+
+/* An entry an item stands for; most items have one. */
+typedef struct QueueRef
+{
+	struct QueueRef *next;
+	QueueEntry *entry;
+} QueueRef;
+
+/* One row to look at.  In one of its source's lists, or in the hands of the worker ("taken"). */
+typedef struct QueueItem
+{
+	dlist_node	node;
+	QueueSource *source;
+	ArrayType  *key;			/* text[], the key columns */
+	QueueRef   *refs;			/* entries done when this item is */
+	QueueRef   *later;			/* entries that came while it was taken */
+	TimestampTz ready_at;		/* if delayed */
+	TimestampTz queued_at;		/* of the oldest entry: for the lag */
+	int			attempts;
+	bool		taken;
+	bool		live;			/* a change, not backfill */
+} QueueItem;
+
+/* The rows of one vectorizer. */
+struct QueueSource
+{
+	int			vectorizer;
+	int			nitems;
+	int64		partial_rows;	/* rows done of entries that are not */
+	void	   *owner;			/* the worker's */
+};
+
+extern QueueWindow *queue_window_create(MemoryContext parent);
+
+/* Vectorizers come and go with the configuration. */
+extern QueueSource *queue_window_add_source(QueueWindow *window, int vectorizer, void *owner);
+extern void queue_window_drop_source(QueueWindow *window, QueueSource *source);
+
+/*
+ * Read what is new.  Inside a transaction with SPI connected, as the catalog's
+ * owner.  Returns true when more is waiting to be read than was read.
+ * queue_window_gaps tells whether numbers were passed over whose transactions
+ * may still be open: read again soon.
+ */
+extern bool queue_window_read(QueueWindow *window);
+extern bool queue_window_gaps(QueueWindow *window);
+
+/* Entries of op 't' read since the last call: their vectorizers, as a list of ints. */
+extern List *queue_window_truncated(QueueWindow *window);
+
+/* Take the next row that may be worked on; NULL when there is none. */
+extern QueueItem *queue_window_take(QueueSource *source, TimestampTz now);
+
+/* The row of the next take, without taking it. */
+extern QueueItem *queue_window_peek(QueueSource *source, TimestampTz now);
+
+/* When the first delayed row becomes ready; DT_NOEND when none is delayed. */
+extern TimestampTz queue_window_next_ready(QueueSource *source);
+
+/* Give a taken row back: to the end of its list, or to be taken no sooner than ready_at. */
+extern void queue_window_return(QueueItem *item, TimestampTz ready_at);
+
+/*
+ * A taken row is done.  It is gone, unless it changed again in the meantime.
+ * The entries it completes are remembered and deleted by queue_window_finish,
+ * which has to run in the transaction that made the row done.  So: done for
+ * each row, finish, commit.  If that transaction fails, the worker starts
+ * afresh from the table.
+ */
+extern void queue_window_done(QueueItem *item);
+extern void queue_window_finish(QueueWindow *window);
+
+/* ---- backfill: an entry of op 's' is read in chunks by its source's owner ---- */
+
+typedef struct QueueScan
+{
+	int64		seq;
+	bool		counted;		/* the entry says how many rows it stands for */
+	ArrayType  *after;			/* the last key read; empty at the start */
+} QueueScan;
+
+/* Is there a backfill that wants its next chunk? */
+extern QueueScan *queue_window_scan(QueueSource *source);
+
+/*
+ * The chunk's keys in order; 'last' when the table ends with it.  Fills the
+ * source's backfill list.
+ */
+extern void queue_window_scan_chunk(QueueSource *source, ArrayType **keys, int nkeys, bool last);
+
+/* Note how many rows a scan has before it.  Inside a transaction with SPI. */
+extern void queue_window_scan_count(QueueSource *source, int64 rows);
+
+#endif							/* QUEUE_QUEUE_WINDOW_H */

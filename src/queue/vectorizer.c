@@ -1,0 +1,193 @@
+/*
+ * vectorizer.c
+ *		The privileged half of the vectorizer functions.
+ *
+ * The SQL functions (sql/install/vecsync/30_vectorizer.sql) run as their
+ * caller and make the caller's own objects: a column, a function, triggers.
+ * What touches the extension's tables is here; each entry point checks that
+ * the caller owns the table before it does anything.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+
+#include "base/compat.h"
+#include "queue/catalog.h"
+#include "queue/queue.h"
+
+PG_FUNCTION_INFO_V1(vectorizer_reserve);
+PG_FUNCTION_INFO_V1(vectorizer_register);
+PG_FUNCTION_INFO_V1(vectorizer_forget);
+PG_FUNCTION_INFO_V1(vectorizer_set_paused);
+PG_FUNCTION_INFO_V1(vectorizer_resync);
+PG_FUNCTION_INFO_V1(vectorizer_key_columns);
+
+static void
+check_owner(Oid relid)
+{
+	if (!compat_relation_owned(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)), get_rel_name(relid));
+}
+
+static void
+run(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
+{
+	int			code = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
+
+	if (code < 0)
+		elog(ERROR, "\"%s\" failed: %s", sql, SPI_result_code_string(code));
+}
+
+/* vecsync._reserve_vectorizer(source regclass) -> int: the next number, for the owner of a fit table. */
+Datum
+vectorizer_reserve(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_GETARG_OID(0);
+	char		relkind = get_rel_relkind(relid);
+	int			nkeys;
+
+	if (relkind == '\0')
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relid));
+	check_owner(relid);
+	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				errmsg("\"%s\" is not a table", get_rel_name(relid)),
+				errdetail("A vectorizer follows an ordinary or partitioned table."));
+	if (get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("\"%s\" is a temporary table", get_rel_name(relid)),
+				errdetail("The worker, another session, cannot read it."));
+	(void) catalog_key_columns(relid, &nkeys);
+	if (nkeys == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("table \"%s\" has no primary key", get_rel_name(relid)),
+				errdetail("A vectorizer follows its rows by their primary key."),
+				errhint("Add one with ALTER TABLE ... ADD PRIMARY KEY."));
+	PG_RETURN_INT32((int32) nextval_internal(get_relname_relid("vectorizer_id_seq",
+															   get_namespace_oid("vecsync", false)), false));
+}
+
+/*
+ * vecsync._register_vectorizer(id int, name text, source regclass, model text,
+ *	content text, content_function regprocedure, target_column name,
+ *	metric text, enqueue bool)
+ */
+Datum
+vectorizer_register(PG_FUNCTION_ARGS)
+{
+	CatalogScope scope;
+	Oid			types[8] = {INT4OID, TEXTOID, REGCLASSOID, TEXTOID, TEXTOID, REGPROCEDUREOID, NAMEOID, TEXTOID};
+	Datum		values[8];
+
+	check_owner(PG_GETARG_OID(2));
+	for (int i = 0; i < 8; i++)
+		values[i] = PG_GETARG_DATUM(i);
+	catalog_enter(&scope);
+	run("INSERT INTO vecsync.vectorizer (id, name, source, model, content, content_function, target_column, metric)"
+		" OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", 8, types, values, NULL);
+	catalog_leave(&scope);
+	if (PG_GETARG_BOOL(8))
+		(void) queue_append(PG_GETARG_INT32(0), QUEUE_OP_SCAN, -1, construct_empty_array(TEXTOID));
+	PG_RETURN_VOID();
+}
+
+/* vecsync._forget_vectorizer(name text): the catalog row, and with it queue and dead letters. */
+Datum
+vectorizer_forget(PG_FUNCTION_ARGS)
+{
+	CatalogVectorizer *v = catalog_get_vectorizer(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
+	CatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		id = Int32GetDatum(v->id);
+
+	if (get_rel_relkind(v->source) != '\0')
+		check_owner(v->source);
+	catalog_enter(&scope);
+	run("DELETE FROM vecsync.vectorizer WHERE id = $1", 1, &type, &id, NULL);
+	run("DELETE FROM vecsync.queue WHERE vectorizer = $1", 1, &type, &id, NULL);
+	catalog_leave(&scope);
+	PG_RETURN_VOID();
+}
+
+/* vecsync.pause(name), vecsync.resume(name): the second argument says which. */
+Datum
+vectorizer_set_paused(PG_FUNCTION_ARGS)
+{
+	CatalogVectorizer *v = catalog_get_vectorizer(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
+	CatalogScope scope;
+	Oid			types[2] = {INT4OID, BOOLOID};
+	Datum		values[2] = {Int32GetDatum(v->id), PG_GETARG_DATUM(1)};
+
+	check_owner(v->source);
+	catalog_enter(&scope);
+	run("UPDATE vecsync.vectorizer SET paused = $2 WHERE id = $1", 2, types, values, NULL);
+	catalog_leave(&scope);
+	PG_RETURN_VOID();
+}
+
+/*
+ * vecsync.resync(name, failed_only): look at every row again, or at the dead
+ * letters; returns how many rows that is, as far as it is known.
+ */
+Datum
+vectorizer_resync(PG_FUNCTION_ARGS)
+{
+	CatalogVectorizer *v = catalog_get_vectorizer(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
+	CatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		id = Int32GetDatum(v->id);
+	int64		rows;
+
+	check_owner(v->source);
+	catalog_enter(&scope);
+	if (PG_GETARG_BOOL(1))
+	{
+		SPITupleTable *table;
+
+		run("DELETE FROM vecsync.dead_letter WHERE vectorizer = $1 RETURNING key", 1, &type, &id, NULL);
+		table = SPI_tuptable;
+		rows = (int64) SPI_processed;
+		for (int64 i = 0; i < rows; i++)
+		{
+			bool		isnull;
+			Datum		key = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
+
+			(void) queue_append(v->id, QUEUE_OP_KEYS, 1, DatumGetArrayTypeP(key));
+		}
+	}
+	else
+	{
+		char	   *sql = psprintf("SELECT count(*) FROM %s", catalog_relation_name(v->source));
+
+		run(sql, 0, NULL, NULL, NULL);
+		rows = atoll(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+		(void) queue_append(v->id, QUEUE_OP_SCAN, (int) Min(rows, PG_INT32_MAX), construct_empty_array(TEXTOID));
+	}
+	catalog_leave(&scope);
+	PG_RETURN_INT64(rows);
+}
+
+/* vecsync._key_columns(source regclass) -> name[], in the order of the primary key. */
+Datum
+vectorizer_key_columns(PG_FUNCTION_ARGS)
+{
+	int			nkeys;
+	CatalogKeyColumn *keys = catalog_key_columns(PG_GETARG_OID(0), &nkeys);
+	Datum	   *names = palloc(sizeof(Datum) * Max(nkeys, 1));
+
+	for (int i = 0; i < nkeys; i++)
+		names[i] = DirectFunctionCall1(namein, CStringGetDatum(keys[i].name));
+	PG_RETURN_ARRAYTYPE_P(construct_array(names, nkeys, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR));
+}

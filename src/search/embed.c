@@ -1,0 +1,344 @@
+/*
+ * embed.c
+ *		vecsync.embed: vectors of query texts, made while a session waits.
+ *
+ * A session keeps its connections to services, and the vectors of the last
+ * texts: a STABLE function in ORDER BY may be called once for each row of a
+ * sequential scan, and must not be a request each time.  The cache is
+ * forgotten when models change.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "lib/ilist.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "http/embedding.h"
+#include "http/http_url.h"
+#include "queue/catalog.h"
+#include "search/embed.h"
+#include "worker/worker.h"
+
+#define CACHE_ENTRIES		64
+#define CACHE_TEXT_BYTES	8192	/* longer texts are not kept */
+#define EMBED_BATCH			128		/* texts in one request of the array form */
+
+PG_FUNCTION_INFO_V1(embed_text);
+PG_FUNCTION_INFO_V1(embed_texts);
+PG_FUNCTION_INFO_V1(embed_check_model);
+PG_FUNCTION_INFO_V1(embed_probe_dimensions);
+PG_FUNCTION_INFO_V1(vectorizer_vector_type);
+
+typedef struct CacheEntry
+{
+	dlist_node	node;			/* most recent first */
+	MemoryContext context;
+	uint32		hash;
+	char	   *model;
+	char	   *text;
+	bool		query;
+	float	   *values;
+	int			dimensions;
+} CacheEntry;
+
+static HttpClient *client = NULL;
+static dlist_head cache = DLIST_STATIC_INIT(cache);
+static int	cache_entries = 0;
+static uint64 cache_generation = 0;
+
+VectorType *
+embed_vector_type(void)
+{
+	static VectorType vector;
+	Oid			type = catalog_vector_type();
+
+	if (!OidIsValid(type))
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("type \"vector\" does not exist"));
+	if (vector.type != type)
+		vector_type_init(&vector, type, TopMemoryContext);
+	return &vector;
+}
+
+Datum
+vectorizer_vector_type(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_OID(embed_vector_type()->type);
+}
+
+/* ---- asking the service ---------------------------------------------------------- */
+
+static int
+outcome_sqlstate(HttpOutcome outcome)
+{
+	switch (outcome)
+	{
+		case HTTP_RETRY:
+			return ERRCODE_CONNECTION_FAILURE;
+		case HTTP_THROTTLED:
+			return ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
+		case HTTP_REJECTED:
+			return ERRCODE_INVALID_PARAMETER_VALUE;
+		case HTTP_GARBAGE:
+			return ERRCODE_EXTERNAL_ROUTINE_EXCEPTION;
+		default:
+			return ERRCODE_CONNECTION_EXCEPTION;
+	}
+}
+
+/*
+ * Ask for the vectors of n texts, in the server's encoding.  The result
+ * belongs to the call; free that.  Failure is an error.
+ */
+static EmbeddingCall *
+ask(const CatalogModel *def, const char **texts, int n, bool query)
+{
+	EmbeddingModel model = {
+		.target = {
+			.url = def->url, .secret = def->secret, .ca_file = worker_ca_file[0] ? worker_ca_file : NULL,
+			.private_addresses = true, .timeout_ms = Min(def->timeout_ms, worker_query_timeout),
+			.connect_timeout_ms = Min(worker_connect_timeout, worker_query_timeout),
+			.max_response_bytes = worker_max_response_bytes
+		},
+		.provider = def->provider, .model = def->model, .parameters = def->parameters,
+		.document_parameters = def->document_parameters, .query_parameters = def->query_parameters,
+		.dimensions = def->dimensions
+	};
+	const char **inputs = palloc(sizeof(char *) * n);
+	EmbeddingCall *call;
+	const EmbeddingResult *result;
+
+	if (strcmp(def->kind, "embedding") != 0)
+		ereport(ERROR,
+				errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				errmsg("model \"%s\" does not embed: its kind is %s", def->name, def->kind));
+	if (def->secret_error != NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				errmsg("the key of model \"%s\" is missing", def->name),
+				errdetail_internal("%s", def->secret_error),
+				errhint("Set it with vecsync.set_secret(), or name another with vecsync.alter_model()."));
+	if (client == NULL)
+		client = http_client_create(TopMemoryContext, 4);
+	for (int i = 0; i < n; i++)
+		inputs[i] = pg_server_to_any(texts[i], strlen(texts[i]), PG_UTF8);
+
+	call = embedding_submit(client, &model, inputs, n, query, NULL);
+	embedding_wait(call, PG_WAIT_EXTENSION);
+	result = embedding_result(call);
+	if (result->outcome != HTTP_OK)
+		ereport(ERROR,
+				errcode(outcome_sqlstate(result->outcome)),
+				errmsg("model \"%s\" gave no vector", def->name),
+				errdetail_internal("%s", result->error));
+	return call;
+}
+
+/* ---- the session's cache --------------------------------------------------------------- */
+
+static void
+cache_drop(CacheEntry *entry)
+{
+	dlist_delete(&entry->node);
+	MemoryContextDelete(entry->context);
+	cache_entries--;
+}
+
+static uint32
+cache_hash(const char *model, const char *text)
+{
+	return hash_combine(string_hash(model, strlen(model) + 1),
+						hash_bytes((const unsigned char *) text, strlen(text)));
+}
+
+static CacheEntry *
+cache_find(const char *model, const char *text, bool query)
+{
+	uint64		generation = worker_config_generation();
+	uint32		hash = cache_hash(model, text);
+	dlist_iter	iter;
+
+	/* nobody would tell us of changes when the library is not preloaded */
+	if (generation != cache_generation || generation == 0)
+		while (!dlist_is_empty(&cache))
+			cache_drop(dlist_head_element(CacheEntry, node, &cache));
+	cache_generation = generation;
+
+	dlist_foreach(iter, &cache)
+	{
+		CacheEntry *entry = dlist_container(CacheEntry, node, iter.cur);
+
+		if (entry->hash == hash && entry->query == query && strcmp(entry->model, model) == 0 &&
+			strcmp(entry->text, text) == 0)
+		{
+			dlist_move_head(&cache, &entry->node);
+			return entry;
+		}
+	}
+	return NULL;
+}
+
+static void
+cache_keep(const char *model, const char *text, bool query, const EmbeddingResult *result, int index)
+{
+	MemoryContext context;
+	MemoryContext old;
+	CacheEntry *entry;
+	Size		size = sizeof(float) * result->dimensions;
+
+	if (cache_generation == 0 || strlen(text) > CACHE_TEXT_BYTES)
+		return;
+	context = AllocSetContextCreate(TopMemoryContext, "vecsync query vector", ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(context);
+	entry = palloc0(sizeof(CacheEntry));
+	entry->context = context;
+	entry->hash = cache_hash(model, text);
+	entry->model = pstrdup(model);
+	entry->text = pstrdup(text);
+	entry->query = query;
+	entry->dimensions = result->dimensions;
+	entry->values = memcpy(palloc(size), result->vectors + (Size) index * result->dimensions, size);
+	MemoryContextSwitchTo(old);
+	dlist_push_head(&cache, &entry->node);
+	if (++cache_entries > CACHE_ENTRIES)
+		cache_drop(dlist_tail_element(CacheEntry, node, &cache));
+}
+
+/* ---- SQL ------------------------------------------------------------------------------------ */
+
+static Datum
+embed(const char *name, const char *text, bool query)
+{
+	CacheEntry *entry = cache_find(name, text, query);
+	VectorType *vector = embed_vector_type();
+	EmbeddingCall *call;
+	const EmbeddingResult *result;
+	Datum		value;
+
+	if (entry != NULL)
+		return vector_value_make(vector, entry->values, entry->dimensions);
+	call = ask(catalog_get_model(name, CurrentMemoryContext), &text, 1, query);
+	result = embedding_result(call);
+	value = vector_value_make(vector, result->vectors, result->dimensions);
+	cache_keep(name, text, query, result, 0);
+	embedding_free(call);
+	return value;
+}
+
+Datum
+embed_query(const char *model, const char *text)
+{
+	return embed(model, text, true);
+}
+
+static bool
+purpose_is_query(text *purpose)
+{
+	char	   *string = text_to_cstring(purpose);
+
+	if (strcmp(string, "query") == 0)
+		return true;
+	if (strcmp(string, "document") != 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("unknown purpose \"%s\"", string),
+				errhint("Purposes are query and document."));
+	return false;
+}
+
+/* vecsync.embed(model text, input text, purpose text) -> vector */
+Datum
+embed_text(PG_FUNCTION_ARGS)
+{
+	return embed(text_to_cstring(PG_GETARG_TEXT_PP(0)), text_to_cstring(PG_GETARG_TEXT_PP(1)),
+				 purpose_is_query(PG_GETARG_TEXT_PP(2)));
+}
+
+/* vecsync.embed(model text, inputs text[], purpose text) -> vector[]; NULL elements stay NULL */
+Datum
+embed_texts(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	ArrayType  *array = PG_GETARG_ARRAYTYPE_P(1);
+	bool		query = purpose_is_query(PG_GETARG_TEXT_PP(2));
+	VectorType *vector = embed_vector_type();
+	CatalogModel *model;
+	Datum	   *elems;
+	bool	   *nulls;
+	Datum	   *values;
+	const char *texts[EMBED_BATCH];
+	int			where[EMBED_BATCH];
+	int			n;
+	int			waiting = 0;
+	int			limit;
+	int			lbound = 1;
+
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR, errcode(ERRCODE_DATA_EXCEPTION), errmsg("array must be 1-D"));
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &n);
+	if (n == 0)
+		PG_RETURN_ARRAYTYPE_P(construct_empty_array(vector->type));
+	model = catalog_get_model(name, CurrentMemoryContext);
+	limit = Min(EMBED_BATCH, model->max_batch);
+	values = palloc0(sizeof(Datum) * n);
+	for (int i = 0; i <= n; i++)
+	{
+		if (i < n && !nulls[i])
+		{
+			where[waiting] = i;
+			texts[waiting++] = TextDatumGetCString(elems[i]);
+		}
+		if (waiting == limit || (i == n && waiting > 0))
+		{
+			EmbeddingCall *call = ask(model, texts, waiting, query);
+			const EmbeddingResult *result = embedding_result(call);
+
+			for (int j = 0; j < waiting; j++)
+				values[where[j]] = vector_value_make(vector, result->vectors + (Size) j * result->dimensions,
+													 result->dimensions);
+			embedding_free(call);
+			waiting = 0;
+		}
+	}
+	PG_RETURN_ARRAYTYPE_P(construct_md_array(values, nulls, 1, &n, &lbound, vector->type, -1, false, TYPALIGN_INT));
+}
+
+/* vecsync._check_model(provider text, url text, privileged boolean) -> text */
+Datum
+embed_check_model(PG_FUNCTION_ARGS)
+{
+	char	   *provider = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *url = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	HttpUrlVerdict verdict;
+
+	if (!embedding_provider_exists(provider))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("unknown provider \"%s\"", provider),
+				errhint("Providers are openai, ollama, tei and cohere."));
+	verdict = http_url_check(url, NULL, PG_GETARG_BOOL(2));
+	if (!verdict.ok)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("invalid URL of a model"),
+				errdetail_internal("%s", verdict.problem));
+	PG_RETURN_TEXT_P(cstring_to_text(verdict.url));
+}
+
+/* vecsync._probe_dimensions(model text) -> int: asks the service for one vector */
+Datum
+embed_probe_dimensions(PG_FUNCTION_ARGS)
+{
+	const char *text = "dimensions";
+	EmbeddingCall *call = ask(catalog_get_model(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext),
+							  &text, 1, false);
+	int			dimensions = embedding_result(call)->dimensions;
+
+	embedding_free(call);
+	PG_RETURN_INT32(dimensions);
+}

@@ -1,0 +1,108 @@
+/*
+ * worker.h
+ *		The launcher, one worker for each database, and what they share.
+ */
+#ifndef WORKER_WORKER_H
+#define WORKER_WORKER_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+
+/* ---- shared memory (worker_shmem.c) ------------------------------------------ */
+
+#define WORKER_MAX_DATABASES	128
+#define WORKER_MAX_VECTORIZERS	512
+#define WORKER_ERROR_LENGTH		256
+#define WORKER_LAG_BUCKETS		24	/* bucket i: below 2^i ms */
+
+typedef enum WorkerState
+{
+	WORKER_UNUSED,				/* the slot is free */
+	WORKER_WANTED,				/* to be started at next_start */
+	WORKER_STARTING,			/* registered with the postmaster */
+	WORKER_RUNNING,
+	WORKER_ABSENT,				/* looked, and the database has no vecsync */
+} WorkerState;
+
+/*
+ * One database.  The latch points into shared memory (a PGPROC's); it may be
+ * that of a process that is gone, and setting it then is harmless.
+ */
+typedef struct WorkerDatabase
+{
+	Oid			database;
+	WorkerState state;
+	pid_t		pid;
+	Latch	   *latch;			/* the worker's, NULL when none runs */
+	TimestampTz next_start;
+	TimestampTz started_at;
+	int			restarts;		/* in a row, for the back-off */
+	bool		no_slot;		/* the postmaster had no free background worker slot */
+	pg_atomic_uint32 rows_changed;	/* set by commits, cleared by the worker */
+} WorkerDatabase;
+
+/* What a worker says of one vectorizer.  Written by the worker alone, under the lock. */
+typedef struct WorkerProgress
+{
+	Oid			database;		/* InvalidOid: free */
+	int			vectorizer;
+	int			in_flight;
+	int64		partial_rows;	/* rows done of queue entries that are still there */
+	int64		embedded;
+	int64		skipped;
+	int64		requests;
+	int64		tokens;
+	TimestampTz paused_until;	/* the model's circuit or rate limit; 0 = none */
+	TimestampTz last_error_at;
+	char		last_error[WORKER_ERROR_LENGTH];
+	uint64		lag[WORKER_LAG_BUCKETS];
+} WorkerProgress;
+
+typedef struct WorkerShared
+{
+	LWLock	   *lock;			/* slots' identity and state, progress */
+	Latch	   *launcher;
+	pg_atomic_uint64 config_generation; /* models, secrets or vectorizers changed somewhere */
+	ConditionVariable progressed;	/* a worker committed results */
+	WorkerDatabase databases[WORKER_MAX_DATABASES];
+	WorkerProgress progress[WORKER_MAX_VECTORIZERS];
+} WorkerShared;
+
+/* NULL when the library was not in shared_preload_libraries. */
+extern WorkerShared *worker_shared;
+
+extern void worker_shmem_init(void);
+extern uint64 worker_config_generation(void);
+
+/* The slot of a database; with 'create', one is taken.  NULL: none, or no room.  Takes the lock. */
+extern WorkerDatabase *worker_find_database(Oid database, bool create);
+
+/* The commit hook of the queue room. */
+extern void worker_on_commit(int changed);
+
+/* ---- processes ------------------------------------------------------------------- */
+
+extern PGDLLEXPORT void launcher_main(Datum arg);
+extern PGDLLEXPORT void worker_main(Datum arg);
+extern void launcher_register(void);
+
+/* ---- settings (vecsync_init.c) ------------------------------------------------------ */
+
+extern bool worker_enabled;
+extern int	worker_max_inflight;
+extern int	worker_poll_interval;	/* s */
+extern int	worker_max_attempts;
+extern int	worker_backoff_min; /* ms */
+extern int	worker_backoff_max;
+extern int	worker_connect_timeout; /* ms */
+extern int	worker_max_response_bytes;
+extern char *worker_ca_file;
+extern char *worker_allowed_urls;
+extern int	worker_query_timeout;	/* ms */
+
+#endif							/* WORKER_WORKER_H */

@@ -1,0 +1,355 @@
+/*
+ * worker_config.c
+ *		The worker's copy of models and vectorizers, and the SQL for each.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "queue/queue.h"
+#include "worker/worker_state.h"
+
+/* A relation changed: perhaps a source was renamed, or its key changed. */
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &MyWorker->vectorizers)
+	{
+		WorkerVectorizer *v = dlist_container(WorkerVectorizer, node, iter.cur);
+
+		if (relid == InvalidOid || v->def->source == relid)
+			v->stale = MyWorker->sources_stale = true;
+	}
+}
+
+void
+worker_config_init(void)
+{
+	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+}
+
+/* ---- SQL ---------------------------------------------------------------------- */
+
+static Oid
+relation_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/* "s.a = k.k1::type AND ...": rows of the table by an array of texts for each key column. */
+static char *
+key_join(CatalogKeyColumn *keys, int nkeys)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < nkeys; i++)
+		appendStringInfo(&buf, "%ss.%s %s k.k%d::%s", i > 0 ? " AND " : "", quote_identifier(keys[i].name),
+						 keys[i].equal, i + 1, keys[i].type_name);
+	return buf.data;
+}
+
+static char *
+key_arrays(int nkeys)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "unnest(");
+	for (int i = 0; i < nkeys; i++)
+		appendStringInfo(&buf, "%s$%d::pg_catalog.text[]", i > 0 ? ", " : "", i + 1);
+	appendStringInfoString(&buf, ") WITH ORDINALITY AS k(");
+	for (int i = 0; i < nkeys; i++)
+		appendStringInfo(&buf, "k%d, ", i + 1);
+	appendStringInfoString(&buf, "ord)");
+	return buf.data;
+}
+
+/* (a > x) OR (a = x AND b > y): the rows behind a key, in a form that an index on (a, b) serves. */
+static char *
+key_after(CatalogKeyColumn *keys, int nkeys)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "s.%s %s $1::%s AND (", quote_identifier(keys[0].name), keys[0].greater_equal,
+					 keys[0].type_name);
+	for (int i = 0; i < nkeys; i++)
+	{
+		appendStringInfoString(&buf, i > 0 ? " OR (" : "(");
+		for (int j = 0; j <= i; j++)
+			appendStringInfo(&buf, "%ss.%s %s $%d::%s", j > 0 ? " AND " : "", quote_identifier(keys[j].name),
+							 j < i ? keys[j].equal : keys[j].greater, j + 1, keys[j].type_name);
+		appendStringInfoString(&buf, ")");
+	}
+	appendStringInfoString(&buf, ")");
+	return buf.data;
+}
+
+static char *
+key_list(CatalogKeyColumn *keys, int nkeys, const char *cast)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < nkeys; i++)
+		appendStringInfo(&buf, "%ss.%s%s", i > 0 ? ", " : "", quote_identifier(keys[i].name), cast);
+	return buf.data;
+}
+
+static void
+free_plan(SPIPlanPtr *plan)
+{
+	if (*plan != NULL)
+		SPI_freeplan(*plan);
+	*plan = NULL;
+}
+
+/* Build what is run against the table.  The strings live in the vectorizer's context. */
+static void
+build_sql(WorkerVectorizer *v)
+{
+	CatalogVectorizer *def = v->def;
+	CatalogKeyColumn *keys = catalog_key_columns(def->source, &v->nkeys);
+	char	   *table = catalog_relation_name(def->source);
+	char	   *content = psprintf("%s(s)", catalog_function_name(def->content_function));
+	const char *target = quote_identifier(def->target_column);
+	char	   *rows;
+	StringInfoData where;
+
+	free_plan(&v->read_plan);
+	free_plan(&v->lock_plan);
+	free_plan(&v->write_plan);
+	if (v->nkeys == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("table %s has no primary key", table));
+
+	rows = psprintf("FROM %s JOIN %s AS s ON %s", key_arrays(v->nkeys), table, key_join(keys, v->nkeys));
+	v->read_sql = MemoryContextStrdup(v->context, psprintf("SELECT k.ord::pg_catalog.int4, %s %s", content, rows));
+	v->lock_sql = MemoryContextStrdup(v->context, psprintf("%s FOR NO KEY UPDATE OF s SKIP LOCKED", v->read_sql));
+
+	initStringInfo(&where);
+	for (int i = 0; i < v->nkeys; i++)
+		appendStringInfo(&where, "%ss.%s %s $%d::%s", i > 0 ? " AND " : "", quote_identifier(keys[i].name),
+						 keys[i].equal, i + 2, keys[i].type_name);
+	v->write_sql = MemoryContextStrdup(v->context, psprintf("UPDATE %s AS s SET %s = $1 WHERE %s",
+															table, target, where.data));
+	v->scan_first_sql = MemoryContextStrdup(v->context,
+											psprintf("SELECT ARRAY[%s] FROM %s AS s ORDER BY %s LIMIT 512",
+													 key_list(keys, v->nkeys, "::pg_catalog.text"), table,
+													 key_list(keys, v->nkeys, "")));
+	v->scan_next_sql = MemoryContextStrdup(v->context,
+										   psprintf("SELECT ARRAY[%s] FROM %s AS s WHERE %s ORDER BY %s LIMIT 512",
+													key_list(keys, v->nkeys, "::pg_catalog.text"), table,
+													key_after(keys, v->nkeys), key_list(keys, v->nkeys, "")));
+}
+
+/* ---- reload ----------------------------------------------------------------------- */
+
+static void
+load_models(void)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "vecsync models", ALLOCSET_DEFAULT_SIZES);
+	int			count;
+	CatalogModel *list = catalog_read_models(NULL, &count, context);
+
+	for (int i = 0; i < count; i++)
+	{
+		WorkerModel *model = NULL;
+		dlist_iter	iter;
+		CatalogModel *copies;
+		int			one;
+
+		dlist_foreach(iter, &MyWorker->models)
+		{
+			WorkerModel *m = dlist_container(WorkerModel, node, iter.cur);
+
+			if (strcmp(m->def->name, list[i].name) == 0)
+				model = m;
+		}
+		if (model == NULL)
+		{
+			model = MemoryContextAllocZero(WorkerContext, sizeof(WorkerModel));
+			model->context = AllocSetContextCreate(WorkerContext, "vecsync model", ALLOCSET_SMALL_SIZES);
+			dlist_push_tail(&MyWorker->models, &model->node);
+		}
+		MemoryContextReset(model->context);
+		copies = catalog_read_models(list[i].name, &one, model->context);
+		model->def = copies;
+		model->seen = true;
+		/* A changed configuration is a reason to try at once. */
+		model->not_before = 0;
+	}
+	MemoryContextDelete(context);
+}
+
+static WorkerModel *
+find_model(const char *name)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &MyWorker->models)
+	{
+		WorkerModel *m = dlist_container(WorkerModel, node, iter.cur);
+
+		if (strcmp(m->def->name, name) == 0)
+			return m;
+	}
+	return NULL;
+}
+
+static void
+load_vectorizers(void)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "vecsync vectorizers", ALLOCSET_DEFAULT_SIZES);
+	int			count;
+	CatalogVectorizer *list = catalog_read_vectorizers(NULL, &count, context);
+
+	for (int i = 0; i < count; i++)
+	{
+		WorkerVectorizer *v = NULL;
+		dlist_iter	iter;
+		int			one;
+
+		dlist_foreach(iter, &MyWorker->vectorizers)
+		{
+			WorkerVectorizer *x = dlist_container(WorkerVectorizer, node, iter.cur);
+
+			if (x->def->id == list[i].id)
+				v = x;
+		}
+		if (v == NULL)
+		{
+			v = MemoryContextAllocZero(WorkerContext, sizeof(WorkerVectorizer));
+			v->context = AllocSetContextCreate(WorkerContext, "vecsync vectorizer", ALLOCSET_SMALL_SIZES);
+			dlist_init(&v->batches);
+			v->source = queue_window_add_source(MyWorker->window, list[i].id, v);
+			v->progress = worker_progress_slot(list[i].id);
+			dlist_push_tail(&MyWorker->vectorizers, &v->node);
+		}
+		MemoryContextReset(v->context);
+		v->def = catalog_read_vectorizers(list[i].name, &one, v->context);
+		v->seen = v->stale = v->dead_letters = true;
+		v->not_before = 0;
+		v->model = find_model(v->def->model);
+	}
+	MemoryContextDelete(context);
+}
+
+/* It was dropped: its requests are aborted, its rows forgotten. */
+static void
+drop_vectorizer(WorkerVectorizer *v)
+{
+	while (!dlist_is_empty(&v->batches))
+		worker_drop_batch(dlist_head_element(WorkerBatch, node, &v->batches));
+	queue_window_drop_source(MyWorker->window, v->source);
+	worker_progress_drop(v->progress);
+	free_plan(&v->read_plan);
+	free_plan(&v->lock_plan);
+	free_plan(&v->write_plan);
+	dlist_delete(&v->node);
+	MemoryContextDelete(v->context);
+	pfree(v);
+}
+
+static void
+reload(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &MyWorker->models)
+		dlist_container(WorkerModel, node, iter.cur)->seen = false;
+	dlist_foreach_modify(iter, &MyWorker->vectorizers)
+		dlist_container(WorkerVectorizer, node, iter.cur)->seen = false;
+
+	load_models();
+	load_vectorizers();
+
+	dlist_foreach_modify(iter, &MyWorker->vectorizers)
+	{
+		WorkerVectorizer *v = dlist_container(WorkerVectorizer, node, iter.cur);
+
+		if (!v->seen)
+			drop_vectorizer(v);
+	}
+	dlist_foreach_modify(iter, &MyWorker->models)
+	{
+		WorkerModel *m = dlist_container(WorkerModel, node, iter.cur);
+
+		if (m->seen)
+			continue;
+		dlist_delete(&m->node);
+		MemoryContextDelete(m->context);
+		pfree(m);
+	}
+}
+
+static void
+refresh_vectorizer(void *arg)
+{
+	WorkerVectorizer *v = arg;
+
+	v->owner = relation_owner(v->def->source);
+	v->read_sql = NULL;
+	if (OidIsValid(v->owner))
+		build_sql(v);
+}
+
+/* Vectorizers whose table changed get new SQL; one that cannot be followed now says why in its status. */
+static void
+refresh_stale(void)
+{
+	dlist_iter	iter;
+
+	MyWorker->sources_stale = false;
+	dlist_foreach(iter, &MyWorker->vectorizers)
+	{
+		WorkerVectorizer *v = dlist_container(WorkerVectorizer, node, iter.cur);
+		ErrorData  *error;
+
+		if (!v->stale)
+			continue;
+		v->stale = false;
+		error = worker_try(refresh_vectorizer, v);
+		if (error != NULL)
+		{
+			v->read_sql = NULL;
+			worker_note_error(v, error->message);
+			FreeErrorData(error);
+		}
+	}
+}
+
+void
+worker_config_load(void)
+{
+	uint64		generation = worker_config_generation();
+
+	if (generation != MyWorker->config_generation)
+	{
+		reload();
+		MyWorker->config_generation = generation;
+		MyWorker->sources_stale = true;
+	}
+	if (MyWorker->sources_stale)
+		refresh_stale();
+}

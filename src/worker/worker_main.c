@@ -1,0 +1,367 @@
+/*
+ * worker_main.c
+ *		The worker of one database: its loop.
+ *
+ * A turn of the loop: read what is new in the queue, make batches for models
+ * that may be asked, send them, take answers, write vectors; then wait for the
+ * latch (a commit changed something), the sockets and the next time something
+ * falls due.  Waiting happens outside any transaction: no snapshot, no lock.
+ *
+ * An error that is not caught ends the process; the launcher starts another,
+ * which begins from the table.  What was under way is done again.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/debug_point.h"
+#include "worker/worker_state.h"
+
+/* While transactions are open that may still add to what was read, look again this often. */
+#define GAP_POLL_MS 1000
+
+/* Batches read ahead for one vectorizer, beyond those that are sent. */
+#define READY_BATCHES 2
+
+Worker	   *MyWorker = NULL;
+MemoryContext WorkerContext = NULL;
+
+static void
+worker_detach(int code, Datum arg)
+{
+	MyWorker->slot->latch = NULL;
+	ConditionVariableBroadcast(&worker_shared->progressed);
+}
+
+/* The database has no vecsync, or not any more: leave until somebody asks again. */
+static void
+leave_absent(void)
+{
+	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	MyWorker->slot->state = WORKER_ABSENT;
+	for (int i = 0; i < WORKER_MAX_VECTORIZERS; i++)
+		if (worker_shared->progress[i].database == MyDatabaseId)
+			worker_shared->progress[i].database = InvalidOid;
+	LWLockRelease(worker_shared->lock);
+	proc_exit(0);
+}
+
+/* ---- one turn ---------------------------------------------------------------------- */
+
+static void
+forget_truncated(List *vectorizers)
+{
+	ListCell   *lc;
+
+	foreach(lc, vectorizers)
+	{
+		Oid			type = INT4OID;
+		Datum		value = Int32GetDatum(lfirst_int(lc));
+
+		SPI_execute_with_args("DELETE FROM vecsync.dead_letter WHERE vectorizer = $1", 1, &type, &value, NULL,
+							  false, 0);
+	}
+	if (vectorizers != NIL)
+		queue_window_finish(MyWorker->window);
+}
+
+static void
+read_queue(void)
+{
+	if (!worker_begin("reading the queue"))
+		leave_absent();
+	worker_config_load();
+	MyWorker->more_to_read = queue_window_read(MyWorker->window);
+	forget_truncated(queue_window_truncated(MyWorker->window));
+	worker_commit();
+}
+
+static int
+ready_batches(WorkerVectorizer *v)
+{
+	dlist_iter	iter;
+	int			n = 0;
+
+	dlist_foreach(iter, &v->batches)
+		n += dlist_container(WorkerBatch, node, iter.cur)->state == BATCH_READY;
+	return n;
+}
+
+static bool
+may_work(WorkerVectorizer *v, TimestampTz now, TimestampTz *when)
+{
+	if (v->def->paused || v->model == NULL || v->read_sql == NULL)
+		return false;
+	if (v->not_before > now)
+	{
+		*when = Min(*when, v->not_before);
+		return false;
+	}
+	return true;
+}
+
+/* Read a batch where one can be sent soon.  Returns whether anything was done. */
+static bool
+make_batches(TimestampTz *when)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		worked = false;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &MyWorker->vectorizers)
+	{
+		WorkerVectorizer *v = dlist_container(WorkerVectorizer, node, iter.cur);
+		bool		wanted;
+
+		if (!may_work(v, now, when))
+			continue;
+		if (v->model->inflight >= v->model->def->max_inflight && ready_batches(v) > 0)
+			continue;
+		if (ready_batches(v) >= READY_BATCHES || v->model->not_before > now)
+			continue;
+		wanted = queue_window_peek(v->source, now) != NULL;
+		if (!wanted)
+			*when = Min(*when, queue_window_next_ready(v->source));
+		if (!wanted && queue_window_scan(v->source) == NULL)
+			continue;
+
+		if (!worker_begin("reading rows"))
+			leave_absent();
+		worker_config_load();
+		if (MyWorker->config_generation == worker_config_generation() && v->read_sql != NULL)
+		{
+			worker_feed_scan(v);
+			worked |= worker_make_batch(v);
+		}
+		worker_commit();
+		worker_note_progress(v);
+		/* the list may have changed under us */
+		return true;
+	}
+	return worked;
+}
+
+/* Send what is ready, one batch a vectorizer in turn, so that none starves another. */
+static void
+send_batches(TimestampTz *when)
+{
+	bool		sent;
+
+	do
+	{
+		dlist_iter	iter;
+
+		sent = false;
+		dlist_foreach(iter, &MyWorker->vectorizers)
+		{
+			WorkerVectorizer *v = dlist_container(WorkerVectorizer, node, iter.cur);
+			TimestampTz now = GetCurrentTimestamp();
+			dlist_iter	b;
+
+			if (!may_work(v, now, when) || !worker_model_ready(v->model, now, when))
+				continue;
+			dlist_foreach(b, &v->batches)
+			{
+				WorkerBatch *batch = dlist_container(WorkerBatch, node, b.cur);
+
+				if (batch->state != BATCH_READY)
+					continue;
+				worker_send_batch(batch);
+				sent = true;
+				break;
+			}
+		}
+	} while (sent);
+}
+
+static bool
+take_answers(void)
+{
+	EmbeddingCall *call;
+	bool		any = false;
+
+	while ((call = embedding_next_done(MyWorker->client)) != NULL)
+	{
+		DEBUG_POINT("worker_answered");
+		worker_answer(embedding_owner(call));
+		any = true;
+	}
+	return any;
+}
+
+/* Write one batch that is due.  Returns whether there was one. */
+static bool
+write_batch(TimestampTz *when)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	dlist_iter	i,
+				j;
+
+	dlist_foreach(i, &MyWorker->vectorizers)
+	{
+		WorkerVectorizer *v = dlist_container(WorkerVectorizer, node, i.cur);
+
+		dlist_foreach(j, &v->batches)
+		{
+			WorkerBatch *batch = dlist_container(WorkerBatch, node, j.cur);
+
+			if (batch->state != BATCH_WRITE)
+				continue;
+			if (batch->write_at <= now)
+			{
+				worker_write_batch(batch);
+				return true;
+			}
+			*when = Min(*when, batch->write_at);
+		}
+	}
+	return false;
+}
+
+/* Everything that can be done without waiting.  Returns when to look again. */
+static TimestampTz
+work(void)
+{
+	TimestampTz when;
+	bool		worked;
+	dlist_iter	iter;
+
+	do
+	{
+		when = DT_NOEND;
+		CHECK_FOR_INTERRUPTS();
+		worked = take_answers();
+		send_batches(&when);
+		worked |= write_batch(&when);
+		worked |= make_batches(&when);
+		send_batches(&when);
+		if (http_client_inflight(MyWorker->client) > 0)
+			(void) http_client_wait(MyWorker->client, 0, PG_WAIT_EXTENSION);
+	} while (worked);
+
+	dlist_foreach(iter, &MyWorker->vectorizers)
+		worker_note_progress(dlist_container(WorkerVectorizer, node, iter.cur));
+	return when;
+}
+
+/* ---- start ----------------------------------------------------------------------------- */
+
+static void
+worker_setup(void)
+{
+	MemoryContext old;
+
+	MyWorker->default_search_path = MemoryContextStrdup(WorkerContext,
+														GetConfigOption("search_path", false, false));
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("application_name", "vecsync worker", PGC_USERSET, PGC_S_SESSION);
+	/* a user's lock on a table or partition must not stop the other vectorizers for long */
+	SetConfigOption("lock_timeout", "500", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("client_min_messages", "error", PGC_USERSET, PGC_S_SESSION);
+
+	if (!worker_begin("starting"))
+		leave_absent();
+	vector_type_init(&MyWorker->vector, catalog_vector_type(), WorkerContext);
+	old = MemoryContextSwitchTo(WorkerContext);
+	MyWorker->client = http_client_create(WorkerContext, worker_max_inflight);
+	MyWorker->window = queue_window_create(WorkerContext);
+	MemoryContextSwitchTo(old);
+	worker_config_init();
+	worker_commit();
+}
+
+static void
+worker_loop(void)
+{
+	TimestampTz last_read = 0;
+
+	for (;;)
+	{
+		TimestampTz now;
+		TimestampTz when;
+		bool		rows_changed;
+		long		timeout;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			http_client_set_max_inflight(MyWorker->client, worker_max_inflight);
+			if (!worker_enabled)
+				proc_exit(0);
+		}
+
+		now = GetCurrentTimestamp();
+		rows_changed = pg_atomic_exchange_u32(&MyWorker->slot->rows_changed, 0) != 0;
+		if (rows_changed || MyWorker->more_to_read || last_read == 0 ||
+			MyWorker->config_generation != worker_config_generation() || MyWorker->sources_stale ||
+			TimestampDifferenceExceeds(last_read, now, worker_poll_interval * 1000) ||
+			(queue_window_gaps(MyWorker->window) && TimestampDifferenceExceeds(last_read, now, GAP_POLL_MS)))
+		{
+			read_queue();
+			last_read = GetCurrentTimestamp();
+		}
+
+		when = work();
+		if (MyWorker->more_to_read)
+			continue;
+		timeout = queue_window_gaps(MyWorker->window) ? GAP_POLL_MS : worker_poll_interval * 1000L;
+		if (when != DT_NOEND)
+			timeout = Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when));
+		if (pg_atomic_read_u32(&MyWorker->slot->rows_changed) == 0)
+		{
+			DEBUG_POINT("worker_waits");
+			(void) http_client_wait(MyWorker->client, timeout, PG_WAIT_EXTENSION);
+		}
+	}
+}
+
+void
+worker_main(Datum arg)
+{
+	WorkerDatabase *slot = &worker_shared->databases[DatumGetInt32(arg)];
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
+
+	WorkerContext = AllocSetContextCreate(TopMemoryContext, "vecsync worker", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(WorkerContext);
+	MyWorker = palloc0(sizeof(Worker));
+	MyWorker->slot = slot;
+	dlist_init(&MyWorker->models);
+	dlist_init(&MyWorker->vectorizers);
+
+	worker_setup();
+
+	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	slot->state = WORKER_RUNNING;
+	slot->pid = MyProcPid;
+	slot->started_at = GetCurrentTimestamp();
+	slot->latch = MyLatch;
+	LWLockRelease(worker_shared->lock);
+	before_shmem_exit(worker_detach, (Datum) 0);
+
+	worker_loop();
+}

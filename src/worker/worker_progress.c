@@ -1,0 +1,91 @@
+/*
+ * worker_progress.c
+ *		What the worker tells the world about each vectorizer.
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "worker/worker_state.h"
+
+WorkerProgress *
+worker_progress_slot(int vectorizer)
+{
+	WorkerProgress *result = NULL;
+
+	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < WORKER_MAX_VECTORIZERS; i++)
+	{
+		WorkerProgress *slot = &worker_shared->progress[i];
+
+		if (slot->database == MyDatabaseId && slot->vectorizer == vectorizer)
+		{
+			result = slot;
+			break;
+		}
+		if (slot->database == InvalidOid && result == NULL)
+			result = slot;
+	}
+	if (result != NULL && result->database == InvalidOid)
+	{
+		memset(result, 0, sizeof(WorkerProgress));
+		result->database = MyDatabaseId;
+		result->vectorizer = vectorizer;
+	}
+	LWLockRelease(worker_shared->lock);
+	return result;
+}
+
+void
+worker_progress_drop(WorkerProgress *progress)
+{
+	if (progress == NULL)
+		return;
+	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	progress->database = InvalidOid;
+	LWLockRelease(worker_shared->lock);
+}
+
+/* The last thing that went wrong; it stays until the next one. */
+void
+worker_note_error(WorkerVectorizer *v, const char *error)
+{
+	WorkerProgress *p = v->progress;
+	int			length = pg_mbcliplen(error, strlen(error), WORKER_ERROR_LENGTH - 1);
+
+	if (p == NULL)
+		return;
+	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	memcpy(p->last_error, error, length);
+	p->last_error[length] = '\0';
+	p->last_error_at = GetCurrentTimestamp();
+	LWLockRelease(worker_shared->lock);
+}
+
+/* From the change's entry in the queue to the commit of its vector.  Under the lock of the caller. */
+void
+worker_note_lag(WorkerVectorizer *v, TimestampTz queued_at, TimestampTz now)
+{
+	int64		ms = Max(0, (now - queued_at) / 1000);
+	int			bucket = 0;
+
+	while (bucket < WORKER_LAG_BUCKETS - 1 && (INT64CONST(1) << bucket) <= ms)
+		bucket++;
+	v->progress->lag[bucket]++;
+}
+
+void
+worker_note_progress(WorkerVectorizer *v)
+{
+	WorkerProgress *p = v->progress;
+
+	if (p == NULL)
+		return;
+	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	p->in_flight = v->inflight;
+	p->partial_rows = v->source->partial_rows;
+	p->paused_until = v->model ? Max(v->model->not_before, v->not_before) : 0;
+	LWLockRelease(worker_shared->lock);
+}
