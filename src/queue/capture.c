@@ -24,6 +24,7 @@
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -41,6 +42,7 @@
 typedef struct CaptureKey
 {
 	Oid			relid;			/* hash key */
+	bool		valid;
 	MemoryContext context;		/* what the output functions keep */
 	int			nkeys;
 	AttrNumber	attnum[INDEX_MAX_KEYS];

@@ -46,7 +46,7 @@ struct QueueEntry
 	int			remaining;		/* rows not yet done */
 	int			rows;
 	char		status;			/* simplehash */
-	struct Scan *scan;			/* chunk of this scan, else NULL */
+	struct Backfill *scan;			/* chunk of this scan, else NULL */
 	struct QueueEntry *next;	/* next chunk of the scan */
 	ArrayType  *end;			/* chunk: its last key */
 };
@@ -91,17 +91,17 @@ typedef struct ItemSlot
 #include "lib/simplehash.h"
 
 /* A backfill under way.  Chunks are done in any order; the cursor in the table moves in theirs. */
-typedef struct Scan
+typedef struct Backfill
 {
 	QueueScan	public;			/* must be first */
-	struct Scan *next;			/* further scans of the source wait */
+	struct Backfill *next;			/* further scans of the source wait */
 	QueueEntry *chunks;
 	QueueEntry *chunks_tail;
 	bool		exhausted;
 	int64		done_rows;		/* since the cursor was last written */
 	bool		cursor_moved;
 	ArrayType  *cursor;
-} Scan;
+} Backfill;
 
 typedef struct Source
 {
@@ -114,7 +114,7 @@ typedef struct Source
 	dlist_head	live;
 	dlist_head	backfill;
 	dlist_head	delayed;
-	Scan	   *scans;
+	Backfill	   *scans;
 	bool		behind;
 	int64		behind_after;	/* numbers up to this are read */
 } Source;
@@ -349,7 +349,7 @@ queue_window_return(QueueItem *item, TimestampTz ready_at)
 
 /* Chunks at the head that are done move the cursor. */
 static void
-advance_scan(Source *source, Scan *scan)
+advance_scan(Source *source, Backfill *scan)
 {
 	QueueWindow *window = source->window;
 
@@ -438,7 +438,7 @@ queue_window_done(QueueItem *item)
 }
 
 static void
-finish_scan(Scan *scan)
+finish_scan(Backfill *scan)
 {
 	Oid			types[3] = {INT8OID, TEXTARRAYOID, INT4OID};
 	Datum		values[3];
@@ -458,14 +458,14 @@ finish_scan(Scan *scan)
 
 /* Forget a scan that is over; the source's next one takes its place. */
 static void
-drop_scan(QueueWindow *window, Scan *scan)
+drop_scan(QueueWindow *window, Backfill *scan)
 {
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &window->sources)
 	{
 		Source	   *source = dlist_container(Source, node, iter.cur);
-		Scan	  **link = &source->scans;
+		Backfill	  **link = &source->scans;
 
 		while (*link != NULL && *link != scan)
 			link = &(*link)->next;
@@ -493,14 +493,16 @@ queue_window_finish(QueueWindow *window)
 
 		foreach(lc, window->finished)
 			seqs[i++] = Int64GetDatum(*(int64 *) lfirst(lc));
-		value = PointerGetDatum(construct_array(seqs, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-		SPI_execute_with_args("DELETE FROM vecsync.queue WHERE seq = ANY ($1)", 1, &type, &value, NULL, false, 0);
+		value = PointerGetDatum(
+			construct_array(seqs, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+		SPI_execute_with_args("DELETE FROM vecsync.queue WHERE seq = ANY ($1)", 1, &type, &value, NULL,
+							  false, 0);
 		list_free_deep(window->finished);
 		window->finished = NIL;
 	}
 	while (window->moved != NIL)
 	{
-		Scan	   *scan = linitial(window->moved);
+		Backfill	   *scan = linitial(window->moved);
 
 		window->moved = list_delete_first(window->moved);
 		scan->cursor_moved = false;
@@ -519,7 +521,7 @@ QueueScan *
 queue_window_scan(QueueSource *public)
 {
 	Source	   *source = (Source *) public;
-	Scan	   *scan = source->scans;
+	Backfill	   *scan = source->scans;
 
 	if (scan == NULL || scan->exhausted || public->nitems >= SCAN_AHEAD)
 		return NULL;
@@ -530,7 +532,7 @@ void
 queue_window_scan_chunk(QueueSource *public, ArrayType **keys, int nkeys, bool last)
 {
 	Source	   *source = (Source *) public;
-	Scan	   *scan = source->scans;
+	Backfill	   *scan = source->scans;
 	QueueEntry *chunk;
 	MemoryContext old = MemoryContextSwitchTo(source->context);
 
@@ -565,7 +567,8 @@ queue_window_scan_count(QueueSource *public, int64 rows)
 	Datum		values[2] = {Int64GetDatum(source->scans->public.seq),
 	Int32GetDatum((int32) Min(rows, PG_INT32_MAX))};
 
-	SPI_execute_with_args("UPDATE vecsync.queue SET rows = $2 WHERE seq = $1", 2, types, values, NULL, false, 0);
+	SPI_execute_with_args("UPDATE vecsync.queue SET rows = $2 WHERE seq = $1", 2, types, values, NULL,
+						  false, 0);
 	source->scans->public.counted = true;
 }
 
@@ -630,8 +633,8 @@ take_entry(QueueWindow *window, HeapTuple tuple, TupleDesc desc)
 	slot->entry->rows = slot->entry->remaining = rows;
 	if (op == QUEUE_OP_SCAN)
 	{
-		Scan	   *scan = palloc0(sizeof(Scan));
-		Scan	  **link = &source->scans;
+		Backfill	   *scan = palloc0(sizeof(Backfill));
+		Backfill	  **link = &source->scans;
 
 		scan->public.seq = seq;
 		scan->public.counted = rows >= 0;
@@ -672,7 +675,8 @@ read_gaps(QueueWindow *window, TransactionId xmin)
 		seqs[i] = Int64GetDatum(window->gaps[i].seq);
 	value = PointerGetDatum(construct_array(seqs, window->ngaps, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
 											TYPALIGN_DOUBLE));
-	n = query("SELECT " ENTRY_COLUMNS " FROM vecsync.queue WHERE seq = ANY ($1) ORDER BY seq", 1, &type, &value);
+	n = query("SELECT " ENTRY_COLUMNS " FROM vecsync.queue WHERE seq = ANY ($1) ORDER BY seq", 1, &type,
+			  &value);
 	for (uint64 i = 0; i < n; i++)
 		take_entry(window, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
 	for (int i = 0; i < window->ngaps; i++)
@@ -684,7 +688,8 @@ read_gaps(QueueWindow *window, TransactionId xmin)
 		{
 			bool		isnull;
 
-			settled = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[j], SPI_tuptable->tupdesc, 1, &isnull)) == gap->seq;
+			settled = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[j], SPI_tuptable->tupdesc, 1,
+												  &isnull)) == gap->seq;
 		}
 		if (!settled)
 			window->gaps[kept++] = *gap;
@@ -738,12 +743,15 @@ read_new(QueueWindow *window)
 	}
 	values[0] = Int64GetDatum(window->last_seq);
 	values[1] = PointerGetDatum(construct_array(full, nfull, INT4OID, sizeof(int32), true, TYPALIGN_INT));
-	n = query("SELECT seq, vectorizer, op, rows, CASE WHEN vectorizer = ANY ($2) THEN NULL ELSE keys END, queued_at"
-			  " FROM vecsync.queue WHERE seq > $1 ORDER BY seq LIMIT " CppAsString2(READ_ENTRIES), 2, types, values);
+	n = query(
+		"SELECT seq, vectorizer, op, rows, CASE WHEN vectorizer = ANY ($2) THEN NULL ELSE keys END, queued_at"
+		" FROM vecsync.queue WHERE seq > $1 ORDER BY seq LIMIT " CppAsString2(READ_ENTRIES),
+		2, types, values);
 	for (uint64 i = 0; i < n; i++)
 	{
 		bool		isnull;
-		int64		seq = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		int64 seq =
+			DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 
 		if (seq > window->last_seq + 1)
 			note_gaps(window, window->last_seq + 1, seq);
@@ -773,7 +781,8 @@ read_behind(QueueWindow *window, Source *source)
 		bool		isnull;
 
 		take_entry(window, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
-		source->behind_after = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		source->behind_after =
+			DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 		if (source_full(source))
 			return false;
 	}
@@ -813,7 +822,8 @@ queue_window_read(QueueWindow *window)
 		bool		isnull;
 
 		(void) query("SELECT coalesce(max(seq), 0) FROM vecsync.queue", 0, NULL, NULL);
-		window->last_seq = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		window->last_seq =
+			DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 		window->start_horizon = ReadNextTransactionId();
 		window->recheck = true;
 		window->started = true;

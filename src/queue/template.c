@@ -184,7 +184,8 @@ template_sql(TemplateColumns *columns, const char *content)
 	initStringInfo(&from);
 	foreach(lc, columns->attnums)
 	{
-		const char *name = quote_identifier(get_attname(RelationGetRelid(columns->rel), lfirst_int(lc), false));
+		const char *name =
+			quote_identifier(get_attname(RelationGetRelid(columns->rel), lfirst_int(lc), false));
 
 		appendStringInfo(&from, "%s(r).%s AS %s", from.len > 0 ? ", " : "", name, name);
 	}

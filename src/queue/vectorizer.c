@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
@@ -56,7 +57,8 @@ vectorizer_reserve(PG_FUNCTION_ARGS)
 	int			nkeys;
 
 	if (relkind == '\0')
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relid));
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE),
+				errmsg("relation with OID %u does not exist", relid));
 	check_owner(relid);
 	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
 		ereport(ERROR,
@@ -88,15 +90,16 @@ Datum
 vectorizer_register(PG_FUNCTION_ARGS)
 {
 	CatalogScope scope;
-	Oid			types[8] = {INT4OID, TEXTOID, REGCLASSOID, TEXTOID, TEXTOID, REGPROCEDUREOID, NAMEOID, TEXTOID};
+	Oid types[8] = {INT4OID, TEXTOID, REGCLASSOID, TEXTOID, TEXTOID, REGPROCEDUREOID, NAMEOID, TEXTOID};
 	Datum		values[8];
 
 	check_owner(PG_GETARG_OID(2));
 	for (int i = 0; i < 8; i++)
 		values[i] = PG_GETARG_DATUM(i);
 	catalog_enter(&scope);
-	run("INSERT INTO vecsync.vectorizer (id, name, source, model, content, content_function, target_column, metric)"
-		" OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", 8, types, values, NULL);
+	run("INSERT INTO vecsync.vectorizer"
+		" (id, name, source, model, content, content_function, target_column, metric) OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+		8, types, values, NULL);
 	catalog_leave(&scope);
 	if (PG_GETARG_BOOL(8))
 		(void) queue_append(PG_GETARG_INT32(0), QUEUE_OP_SCAN, -1, construct_empty_array(TEXTOID));
@@ -107,7 +110,8 @@ vectorizer_register(PG_FUNCTION_ARGS)
 Datum
 vectorizer_forget(PG_FUNCTION_ARGS)
 {
-	CatalogVectorizer *v = catalog_get_vectorizer(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
+	CatalogVectorizer *v =
+		catalog_get_vectorizer(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
 	CatalogScope scope;
 	Oid			type = INT4OID;
 	Datum		id = Int32GetDatum(v->id);
@@ -125,7 +129,8 @@ vectorizer_forget(PG_FUNCTION_ARGS)
 Datum
 vectorizer_set_paused(PG_FUNCTION_ARGS)
 {
-	CatalogVectorizer *v = catalog_get_vectorizer(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
+	CatalogVectorizer *v =
+		catalog_get_vectorizer(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
 	CatalogScope scope;
 	Oid			types[2] = {INT4OID, BOOLOID};
 	Datum		values[2] = {Int32GetDatum(v->id), PG_GETARG_DATUM(1)};
@@ -144,7 +149,8 @@ vectorizer_set_paused(PG_FUNCTION_ARGS)
 Datum
 vectorizer_resync(PG_FUNCTION_ARGS)
 {
-	CatalogVectorizer *v = catalog_get_vectorizer(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
+	CatalogVectorizer *v =
+		catalog_get_vectorizer(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
 	CatalogScope scope;
 	Oid			type = INT4OID;
 	Datum		id = Int32GetDatum(v->id);
@@ -173,7 +179,8 @@ vectorizer_resync(PG_FUNCTION_ARGS)
 
 		run(sql, 0, NULL, NULL, NULL);
 		rows = atoll(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
-		(void) queue_append(v->id, QUEUE_OP_SCAN, (int) Min(rows, PG_INT32_MAX), construct_empty_array(TEXTOID));
+		(void) queue_append(v->id, QUEUE_OP_SCAN, (int) Min(rows, PG_INT32_MAX),
+							construct_empty_array(TEXTOID));
 	}
 	catalog_leave(&scope);
 	PG_RETURN_INT64(rows);

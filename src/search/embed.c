@@ -305,7 +305,8 @@ embed_texts(PG_FUNCTION_ARGS)
 			waiting = 0;
 		}
 	}
-	PG_RETURN_ARRAYTYPE_P(construct_md_array(values, nulls, 1, &n, &lbound, vector->type, -1, false, TYPALIGN_INT));
+	PG_RETURN_ARRAYTYPE_P(
+		construct_md_array(values, nulls, 1, &n, &lbound, vector->type, -1, false, TYPALIGN_INT));
 }
 
 /* vecsync._check_model(provider text, url text, privileged boolean) -> text */
@@ -334,9 +335,9 @@ embed_check_model(PG_FUNCTION_ARGS)
 Datum
 embed_probe_dimensions(PG_FUNCTION_ARGS)
 {
-	const char *text = "dimensions";
+	const char *probe = "dimensions";
 	EmbeddingCall *call = ask(catalog_get_model(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext),
-							  &text, 1, false);
+							  &probe, 1, false);
 	int			dimensions = embedding_result(call)->dimensions;
 
 	embedding_free(call);

@@ -62,14 +62,17 @@ search_sql(CatalogVectorizer *v)
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("table \"%s\" has no primary key", get_rel_name(v->source)));
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT key, (%s)::pg_catalog.float8 FROM (SELECT pg_catalog.jsonb_build_object(", metric->score);
+	appendStringInfo(&sql,
+					 "SELECT key, (%s)::pg_catalog.float8 FROM (SELECT pg_catalog.jsonb_build_object(",
+					 metric->score);
 	for (int i = 0; i < nkeys; i++)
 		appendStringInfo(&sql, "%s%s, s.%s", i > 0 ? ", " : "", quote_literal_cstr(keys[i].name),
 						 quote_identifier(keys[i].name));
-	appendStringInfo(&sql, ") AS key, s.%s OPERATOR(%s.%s) $1 AS d FROM %s AS s WHERE s.%s IS NOT NULL"
+	appendStringInfo(&sql,
+					 ") AS key, s.%s OPERATOR(%s.%s) $1 AS d FROM %s AS s WHERE s.%s IS NOT NULL"
 					 " ORDER BY s.%s OPERATOR(%s.%s) $1",
-					 target, catalog_vector_schema(), metric->operator, catalog_relation_name(v->source), target,
-					 target, catalog_vector_schema(), metric->operator);
+					 target, catalog_vector_schema(), metric->operator, catalog_relation_name(v->source),
+					 target, target, catalog_vector_schema(), metric->operator);
 	for (int i = 0; i < nkeys; i++)
 		appendStringInfo(&sql, ", s.%s", quote_identifier(keys[i].name));
 	appendStringInfo(&sql, " LIMIT $2) AS r WHERE $3 IS NULL OR (%s) >= $3", metric->score);
@@ -88,7 +91,8 @@ search_vectors(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (PG_ARGISNULL(0))
-		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("name of the vectorizer must not be null"));
+		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("name of the vectorizer must not be null"));
 	if (PG_ARGISNULL(1) == PG_ARGISNULL(2))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -99,7 +103,8 @@ search_vectors(PG_FUNCTION_ARGS)
 				errmsg("top_k must be between 1 and %d", SEARCH_MAX_ROWS));
 
 	v = catalog_get_vectorizer(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
-	values[0] = PG_ARGISNULL(2) ? embed_query(v->model, text_to_cstring(PG_GETARG_TEXT_PP(1))) : PG_GETARG_DATUM(2);
+	values[0] = PG_ARGISNULL(2) ? embed_query(v->model, text_to_cstring(PG_GETARG_TEXT_PP(1)))
+								: PG_GETARG_DATUM(2);
 	values[1] = Int64GetDatum(PG_GETARG_INT32(3));
 	values[2] = PG_ARGISNULL(4) ? (Datum) 0 : PG_GETARG_DATUM(4);
 	nulls[2] = PG_ARGISNULL(4) ? 'n' : ' ';

@@ -7,6 +7,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 
 #include "base/debug_point.h"
 #include "queue/queue.h"
@@ -34,24 +35,32 @@ define_settings(void)
 							 &worker_enabled, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("vecsync.max_inflight", "Requests that one worker has under way at a time.", NULL,
 							&worker_max_inflight, 16, 1, 256, PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("vecsync.poll_interval", "How often a worker looks at its queue without being woken.",
-							NULL, &worker_poll_interval, 30, 1, 3600, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
-	DefineCustomIntVariable("vecsync.max_attempts", "Failed attempts after which a row is put into vecsync.failed.",
-							"Only failures while the service answers other requests are charged to a row.",
-							&worker_max_attempts, 8, 1, 100, PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("vecsync.backoff_min", "Pause after the first failure of a service; it doubles from there.",
-							NULL, &worker_backoff_min, 1000, 1, 3600000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("vecsync.poll_interval",
+							"How often a worker looks at its queue without being woken.", NULL,
+							&worker_poll_interval, 30, 1, 3600, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"vecsync.max_attempts", "Failed attempts after which a row is put into vecsync.failed.",
+		"Only failures while the service answers other requests are charged to a row.",
+		&worker_max_attempts, 8, 1, 100, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"vecsync.backoff_min", "Pause after the first failure of a service; it doubles from there.", NULL,
+		&worker_backoff_min, 1000, 1, 3600000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("vecsync.backoff_max", "Longest pause after failures of a service.", NULL,
-							&worker_backoff_max, 300000, 1, 86400000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+							&worker_backoff_max, 300000, 1, 86400000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL,
+							NULL);
 	DefineCustomIntVariable("vecsync.connect_timeout", "Time to connect to a service.", NULL,
-							&worker_connect_timeout, 5000, 1, 600000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
-	DefineCustomIntVariable("vecsync.max_response_bytes", "Largest answer that is accepted from a service.", NULL,
-							&worker_max_response_bytes, 64 * 1024 * 1024, 1024, MaxAllocSize / 2, PGC_SIGHUP,
-							GUC_UNIT_BYTE, NULL, NULL, NULL);
-	DefineCustomStringVariable("vecsync.ca_file", "File of certificates to trust instead of the system's.", NULL,
+							&worker_connect_timeout, 5000, 1, 600000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL,
+							NULL);
+	DefineCustomIntVariable("vecsync.max_response_bytes",
+							"Largest answer that is accepted from a service.", NULL,
+							&worker_max_response_bytes, 64 * 1024 * 1024, 1024, MaxAllocSize / 2,
+							PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	DefineCustomStringVariable("vecsync.ca_file",
+							   "File of certificates to trust instead of the system's.", NULL,
 							   &worker_ca_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	DefineCustomIntVariable("vecsync.query_timeout", "Time for embedding the text of a query.", NULL,
-							&worker_query_timeout, 10000, 1, 3600000, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+							&worker_query_timeout, 10000, 1, 3600000, PGC_USERSET, GUC_UNIT_MS, NULL,
+							NULL, NULL);
 }
 
 void

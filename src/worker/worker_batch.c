@@ -13,6 +13,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
@@ -94,7 +96,8 @@ key_params(WorkerVectorizer *v, BatchRow *rows, int nrows)
 			columns[k * nrows + i] = elems[k];
 	}
 	for (int k = 0; k < v->nkeys; k++)
-		params[k] = PointerGetDatum(construct_array(columns + k * nrows, nrows, TEXTOID, -1, false, TYPALIGN_INT));
+		params[k] = PointerGetDatum(
+			construct_array(columns + k * nrows, nrows, TEXTOID, -1, false, TYPALIGN_INT));
 	return params;
 }
 
@@ -152,7 +155,7 @@ render(void *arg)
 		bool		isnull;
 		HeapTuple	tuple = SPI_tuptable->vals[i];
 		int			row = DatumGetInt32(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull)) - 1;
-		Datum		text = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &isnull);
+		Datum		content = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &isnull);
 
 		if (row < 0 || row >= r->nrows)
 			continue;
@@ -162,7 +165,7 @@ render(void *arg)
 		{
 			MemoryContext old = MemoryContextSwitchTo(r->context);
 
-			r->texts[row] = TextDatumGetCString(text);
+			r->texts[row] = TextDatumGetCString(content);
 			MemoryContextSwitchTo(old);
 		}
 	}
@@ -175,7 +178,8 @@ static void
 own_failure(WorkerVectorizer *v, ErrorData *error)
 {
 	v->failures++;
-	v->not_before = from_now(error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? LOCKED_RETRY_MS : backoff_ms(v->failures));
+	v->not_before = from_now(error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? LOCKED_RETRY_MS
+																			 : backoff_ms(v->failures));
 	v->stale = MyWorker->sources_stale = true;
 	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 	{
@@ -437,10 +441,11 @@ dead_letter(WorkerVectorizer *v, QueueItem *item, const char *operation, const c
 		Int32GetDatum(item->attempts), CStringGetTextDatum(message)
 	};
 
-	SPI_execute_with_args("INSERT INTO vecsync.dead_letter (vectorizer, key, operation, attempts, error)"
-						  " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (vectorizer, key) DO UPDATE SET operation = excluded.operation,"
-						  " attempts = excluded.attempts, error = excluded.error, failed_at = excluded.failed_at",
-						  5, types, values, NULL, false, 0);
+	SPI_execute_with_args(
+		"INSERT INTO vecsync.dead_letter (vectorizer, key, operation, attempts, error)"
+		" VALUES ($1, $2, $3, $4, $5) ON CONFLICT (vectorizer, key) DO UPDATE"
+		" SET operation = excluded.operation, attempts = excluded.attempts, error = excluded.error, failed_at = excluded.failed_at",
+		5, types, values, NULL, false, 0);
 	queue_window_done(item);
 	v->dead_letters = true;
 }
@@ -506,7 +511,8 @@ worker_answer(WorkerBatch *batch)
 									   model->def->secret_error : batch->result->error);
 
 		worker_note_error(v, message);
-		ereport(outcome == HTTP_THROTTLED ? DEBUG1 : LOG, errmsg("vectorizer \"%s\": %s", v->def->name, message));
+		ereport(outcome == HTTP_THROTTLED ? DEBUG1 : LOG,
+				errmsg("vectorizer \"%s\": %s", v->def->name, message));
 		pfree(message);
 	}
 
@@ -580,7 +586,8 @@ write_row(WorkerBatch *batch, int i)
 		nulls[0] = 'n';
 	else
 		values[0] = vector_value_make(&MyWorker->vector,
-									  batch->result->vectors + (Size) batch->vector_of[i] * batch->result->dimensions,
+									  batch->result->vectors +
+										  (Size) batch->vector_of[i] * batch->result->dimensions,
 									  batch->result->dimensions);
 	deconstruct_array(batch->rows[i].item->key, TEXTOID, -1, false, TYPALIGN_INT, &elems, NULL, &n);
 	memcpy(values + 1, elems, sizeof(Datum) * n);
@@ -689,7 +696,8 @@ write_failed(WorkerBatch *batch, ErrorData *error)
 {
 	WorkerVectorizer *v = batch->vectorizer;
 
-	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
 		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE)
 	{
 		batch->write_at = from_now(LOCKED_RETRY_MS);
@@ -719,7 +727,8 @@ write_failed(WorkerBatch *batch, ErrorData *error)
 
 				*copy = *batch->result;
 				copy->vectors = MemoryContextAlloc(part->context, size);
-				memcpy(copy->vectors, batch->result->vectors + (Size) batch->vector_of[i] * copy->dimensions, size);
+				memcpy(copy->vectors,
+					   batch->result->vectors + (Size) batch->vector_of[i] * copy->dimensions, size);
 				part->result = copy;
 				part->vector_of = MemoryContextAllocZero(part->context, sizeof(int));
 			}
@@ -807,7 +816,8 @@ scan_rows(void *arg)
 		int64		count;
 
 		worker_enter_owner(v, &scope);
-		if (SPI_execute(psprintf("SELECT count(*) FROM %s", catalog_relation_name(v->def->source)), true, 0) != SPI_OK_SELECT)
+		if (SPI_execute(psprintf("SELECT count(*) FROM %s", catalog_relation_name(v->def->source)), true,
+						0) != SPI_OK_SELECT)
 			elog(ERROR, "could not count the rows of vectorizer \"%s\"", v->def->name);
 		count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 		worker_leave_owner(&scope);
@@ -830,7 +840,8 @@ scan_rows(void *arg)
 	{
 		bool		isnull;
 
-		keys[i] = DatumGetArrayTypePCopy(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		keys[i] = DatumGetArrayTypePCopy(
+			SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 	}
 	worker_leave_owner(&scope);
 	queue_window_scan_chunk(v->source, keys, nkeys, nkeys < 512);

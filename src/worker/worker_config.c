@@ -144,8 +144,10 @@ build_sql(WorkerVectorizer *v)
 				errmsg("table %s has no primary key", table));
 
 	rows = psprintf("FROM %s JOIN %s AS s ON %s", key_arrays(v->nkeys), table, key_join(keys, v->nkeys));
-	v->read_sql = MemoryContextStrdup(v->context, psprintf("SELECT k.ord::pg_catalog.int4, %s %s", content, rows));
-	v->lock_sql = MemoryContextStrdup(v->context, psprintf("%s FOR NO KEY UPDATE OF s SKIP LOCKED", v->read_sql));
+	v->read_sql =
+		MemoryContextStrdup(v->context, psprintf("SELECT k.ord::pg_catalog.int4, %s %s", content, rows));
+	v->lock_sql =
+		MemoryContextStrdup(v->context, psprintf("%s FOR NO KEY UPDATE OF s SKIP LOCKED", v->read_sql));
 
 	initStringInfo(&where);
 	for (int i = 0; i < v->nkeys; i++)
@@ -157,10 +159,10 @@ build_sql(WorkerVectorizer *v)
 											psprintf("SELECT ARRAY[%s] FROM %s AS s ORDER BY %s LIMIT 512",
 													 key_list(keys, v->nkeys, "::pg_catalog.text"), table,
 													 key_list(keys, v->nkeys, "")));
-	v->scan_next_sql = MemoryContextStrdup(v->context,
-										   psprintf("SELECT ARRAY[%s] FROM %s AS s WHERE %s ORDER BY %s LIMIT 512",
-													key_list(keys, v->nkeys, "::pg_catalog.text"), table,
-													key_after(keys, v->nkeys), key_list(keys, v->nkeys, "")));
+	v->scan_next_sql = MemoryContextStrdup(
+		v->context, psprintf("SELECT ARRAY[%s] FROM %s AS s WHERE %s ORDER BY %s LIMIT 512",
+							 key_list(keys, v->nkeys, "::pg_catalog.text"), table,
+							 key_after(keys, v->nkeys), key_list(keys, v->nkeys, "")));
 }
 
 /* ---- reload ----------------------------------------------------------------------- */
@@ -168,7 +170,8 @@ build_sql(WorkerVectorizer *v)
 static void
 load_models(void)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "vecsync models", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "vecsync models", ALLOCSET_DEFAULT_SIZES);
 	int			count;
 	CatalogModel *list = catalog_read_models(NULL, &count, context);
 
@@ -220,7 +223,8 @@ find_model(const char *name)
 static void
 load_vectorizers(void)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "vecsync vectorizers", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "vecsync vectorizers", ALLOCSET_DEFAULT_SIZES);
 	int			count;
 	CatalogVectorizer *list = catalog_read_vectorizers(NULL, &count, context);
 

@@ -117,7 +117,7 @@ extern void worker_config_load(void);	/* inside a transaction */
 extern bool worker_begin(const char *activity);
 extern void worker_commit(void);
 
-/* Run statements as the table's owner, with the database's own search_path.  An error's rollback leaves too. */
+/* Run statements as the table's owner, with the database's own search_path.  An error's rollback ends it. */
 extern void worker_enter_owner(WorkerVectorizer *v, CatalogScope *scope);
 extern void worker_leave_owner(CatalogScope *scope);
 

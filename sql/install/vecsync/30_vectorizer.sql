@@ -68,8 +68,8 @@ BEGIN
     FROM (SELECT DISTINCT unnest(columns || vecsync._key_columns(source)) AS c) u;
     EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION vecsync.capture(%s)',
                    vecsync._object_name(id, 'write', name), source, id);
-    -- *<> compares the stored bytes: it knows every type, and sees what = calls equal but prints differently
-    EXECUTE format('CREATE TRIGGER %I AFTER UPDATE ON %s FOR EACH ROW WHEN (ROW(%s) OPERATOR(pg_catalog.*<>) ROW(%s)) EXECUTE FUNCTION vecsync.capture(%s)',
+    -- Compares the stored bytes: it knows every type, and sees what = calls equal but prints differently.
+    EXECUTE format('CREATE TRIGGER %I AFTER UPDATE ON %s FOR EACH ROW WHEN (pg_catalog.record_image_ne(ROW(%s), ROW(%s))) EXECUTE FUNCTION vecsync.capture(%s)',
                    vecsync._object_name(id, 'update', name), source, old_row, new_row, id);
     EXECUTE format('CREATE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION vecsync.capture(%s)',
                    vecsync._object_name(id, 'truncate', name), source, id);

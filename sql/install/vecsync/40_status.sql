@@ -1,0 +1,33 @@
+-- ---------------------------------------------------------------------------
+-- What can be seen of the work
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION vecsync._status(OUT vectorizer text, OUT source regclass, OUT model text, OUT state text,
+        OUT rows bigint, OUT embedded bigint, OUT pending bigint, OUT in_flight integer, OUT failed bigint,
+        OUT oldest_pending timestamptz, OUT lag_p50_ms bigint, OUT lag_p99_ms bigint, OUT last_error text,
+        OUT last_error_at timestamptz, OUT paused_until timestamptz, OUT skipped bigint, OUT worker text)
+    RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'worker_status';
+
+CREATE VIEW vecsync.status AS SELECT * FROM vecsync._status();
+GRANT SELECT ON vecsync.status TO PUBLIC;
+COMMENT ON VIEW vecsync.status IS
+'One row for each vectorizer of the caller''s tables (all for pg_monitor): state (in step, embedding, paused, waiting for the service), rows of the table and how many have a vector (estimated above 100,000), changes pending and in flight, rows that failed, time of the oldest pending change, time from a change to its vector (upper bounds), the last error, rows skipped because they have no text, and the state of the worker.';
+
+CREATE VIEW vecsync.failed AS
+SELECT v.name AS vectorizer,
+       (SELECT jsonb_object_agg(c.name, CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
+                                             THEN to_jsonb(d.key[c.n]::bigint) ELSE to_jsonb(d.key[c.n]) END)
+        FROM unnest(vecsync._key_columns(v.source)) WITH ORDINALITY AS c(name, n)
+        JOIN pg_attribute a ON a.attrelid = v.source AND a.attname = c.name) AS key,
+       d.operation, d.attempts, d.error, d.failed_at
+FROM vecsync.dead_letter d JOIN vecsync.vectorizer v ON v.id = d.vectorizer JOIN pg_class c ON c.oid = v.source
+WHERE pg_has_role(current_user, c.relowner, 'USAGE') OR pg_has_role(current_user, 'pg_monitor', 'USAGE');
+GRANT SELECT ON vecsync.failed TO PUBLIC;
+COMMENT ON VIEW vecsync.failed IS
+'Rows of the caller''s tables (all for pg_monitor) that could not be embedded, with the service''s or the server''s words; vecsync.resync(name, failed_only => true) tries them again.';
+
+CREATE FUNCTION vecsync.wait(name text, timeout interval DEFAULT '30s') RETURNS boolean
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'worker_wait';
+COMMENT ON FUNCTION vecsync.wait IS
+'Waits until every change of the table committed before the call is embedded (or has failed: see vecsync.failed); false when the timeout passes first. Errors: 42704 no such vectorizer, 55000 the current transaction has changed the table itself.';
+

@@ -1,0 +1,307 @@
+/*
+ * worker_status.c
+ *		What sessions ask about the workers: status, wait, problems.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/relscan.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "queue/catalog.h"
+#include "queue/queue.h"
+#include "worker/worker.h"
+
+PG_FUNCTION_INFO_V1(worker_problem);
+PG_FUNCTION_INFO_V1(worker_wanted);
+PG_FUNCTION_INFO_V1(worker_status);
+PG_FUNCTION_INFO_V1(worker_wait);
+
+/* Tables with more rows than this are counted by their statistics. */
+#define COUNT_EXACTLY_UP_TO 100000
+
+/* vecsync._worker_problem() -> text: why no worker will run, or NULL */
+Datum
+worker_problem(PG_FUNCTION_ARGS)
+{
+	if (worker_shared == NULL)
+		PG_RETURN_TEXT_P(cstring_to_text("vecsync is not in shared_preload_libraries"));
+	PG_RETURN_NULL();
+}
+
+/* vecsync._worker_wanted(): have this database's worker started when the transaction commits. */
+Datum
+worker_wanted(PG_FUNCTION_ARGS)
+{
+	queue_note_change(QUEUE_CHANGED_CONFIG);
+	PG_RETURN_VOID();
+}
+
+/* ---- status ---------------------------------------------------------------------- */
+
+static bool
+may_see(Oid source)
+{
+	return superuser() || has_privs_of_role(GetUserId(), ROLE_PG_MONITOR) ||
+		compat_relation_owned(source, GetUserId());
+}
+
+static const char *
+worker_state_name(void)
+{
+	WorkerDatabase *slot = worker_shared ? worker_find_database(MyDatabaseId, false) : NULL;
+
+	if (worker_shared == NULL)
+		return "not preloaded";
+	if (!worker_enabled)
+		return "disabled";
+	if (slot == NULL || slot->state == WORKER_UNUSED)
+		return "no worker";
+	if (slot->no_slot)
+		return "no free background worker slot";
+	return slot->latch != NULL ? "running" : "starting";
+}
+
+/* The lag below which a share of the changes was: the upper end of its bucket. */
+static Datum
+lag_percentile(const WorkerProgress *p, double share, bool *isnull)
+{
+	uint64		total = 0;
+	uint64		below = 0;
+
+	for (int i = 0; i < WORKER_LAG_BUCKETS; i++)
+		total += p->lag[i];
+	*isnull = total == 0;
+	for (int i = 0; i < WORKER_LAG_BUCKETS && total > 0; i++)
+	{
+		below += p->lag[i];
+		if (below >= share * total)
+			return Int64GetDatum(INT64CONST(1) << i);
+	}
+	return (Datum) 0;
+}
+
+static WorkerProgress
+read_progress(int vectorizer)
+{
+	WorkerProgress result = {0};
+
+	if (worker_shared == NULL)
+		return result;
+	LWLockAcquire(worker_shared->lock, LW_SHARED);
+	for (int i = 0; i < WORKER_MAX_VECTORIZERS; i++)
+		if (worker_shared->progress[i].database == MyDatabaseId &&
+			worker_shared->progress[i].vectorizer == vectorizer)
+			result = worker_shared->progress[i];
+	LWLockRelease(worker_shared->lock);
+	return result;
+}
+
+/* Rows of the table and rows that have a vector: counted, or of a large table estimated. */
+static void
+count_rows(const CatalogVectorizer *v, int64 pending, int64 *rows, int64 *embedded)
+{
+	bool		isnull;
+	char	   *sql = psprintf("SELECT reltuples::int8 FROM pg_catalog.pg_class WHERE oid = %u", v->source);
+
+	if (SPI_execute(sql, true, 1) != SPI_OK_SELECT || SPI_processed == 0)
+		return;
+	*rows = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	if (*rows > COUNT_EXACTLY_UP_TO)
+	{
+		*embedded = Max(0, *rows - pending);
+		return;
+	}
+	sql = psprintf("SELECT count(*), count(%s) FROM %s", quote_identifier(v->target_column),
+				   catalog_relation_name(v->source));
+	if (SPI_execute(sql, true, 1) != SPI_OK_SELECT)
+		return;
+	*rows = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	*embedded = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+}
+
+static const char *
+vectorizer_state(const CatalogVectorizer *v, const WorkerProgress *p, int64 pending)
+{
+	if (v->paused)
+		return "paused";
+	if (p->paused_until > GetCurrentTimestamp())
+		return "waiting for the service";
+	return pending > 0 ? "embedding" : "in step";
+}
+
+static void
+status_row(const CatalogVectorizer *v, ReturnSetInfo *rsinfo)
+{
+	WorkerProgress p = read_progress(v->id);
+	Oid			type = INT4OID;
+	Datum		id = Int32GetDatum(v->id);
+	int64		rows = 0;
+	int64		embedded = 0;
+	int64		pending;
+	Datum		values[17];
+	bool		nulls[17] = {false};
+
+	if (SPI_execute_with_args(
+			"SELECT coalesce(sum(CASE WHEN rows >= 0 THEN rows ELSE"
+			" (SELECT greatest(c.reltuples, 0)::int4 FROM pg_class c JOIN vecsync.vectorizer v"
+			" ON c.oid = v.source WHERE v.id = $1) END), 0)::int8,"
+			" min(queued_at), (SELECT count(*) FROM vecsync.dead_letter WHERE vectorizer = $1)"
+			" FROM vecsync.queue WHERE vectorizer = $1",
+			1, &type, &id, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read vecsync.queue");
+	pending = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &nulls[6]));
+	pending = Max(0, pending - p.partial_rows);
+	values[9] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &nulls[9]);
+	values[8] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &nulls[8]);
+	count_rows(v, pending, &rows, &embedded);
+
+	values[0] = CStringGetTextDatum(v->name);
+	values[1] = ObjectIdGetDatum(v->source);
+	values[2] = CStringGetTextDatum(v->model);
+	values[3] = CStringGetTextDatum(vectorizer_state(v, &p, pending));
+	values[4] = Int64GetDatum(rows);
+	values[5] = Int64GetDatum(embedded);
+	values[6] = Int64GetDatum(pending);
+	values[7] = Int32GetDatum(p.in_flight);
+	values[10] = lag_percentile(&p, 0.5, &nulls[10]);
+	values[11] = lag_percentile(&p, 0.99, &nulls[11]);
+	nulls[12] = p.last_error_at == 0;
+	values[12] = CStringGetTextDatum(p.last_error);
+	nulls[13] = p.last_error_at == 0;
+	values[13] = TimestampTzGetDatum(p.last_error_at);
+	nulls[14] = p.paused_until <= GetCurrentTimestamp();
+	values[14] = TimestampTzGetDatum(p.paused_until);
+	values[15] = Int64GetDatum(p.skipped);
+	values[16] = CStringGetTextDatum(worker_state_name());
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* vecsync._status(): a row for each vectorizer whose table the caller owns; all of them for pg_monitor. */
+Datum
+worker_status(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	CatalogVectorizer *list;
+	int			count;
+	CatalogScope scope;
+	MemoryContext context = CurrentMemoryContext;
+	bool	   *visible;
+
+	InitMaterializedSRF(fcinfo, 0);
+	catalog_enter(&scope);
+	list = catalog_read_vectorizers(NULL, &count, context);
+	catalog_leave(&scope);
+	visible = palloc(Max(count, 1));
+	for (int i = 0; i < count; i++)
+		visible[i] = may_see(list[i].source);
+	catalog_enter(&scope);
+	for (int i = 0; i < count; i++)
+		if (visible[i] && get_rel_name(list[i].source) != NULL)
+			status_row(&list[i], rsinfo);
+	catalog_leave(&scope);
+	return (Datum) 0;
+}
+
+/* ---- wait --------------------------------------------------------------------------- */
+
+/*
+ * Is an entry of the vectorizer up to that number still in the queue?  By a
+ * snapshot of its own, so that it sees what is deleted while this transaction's
+ * snapshot stands.  Entries of our own transaction cannot be waited for.
+ */
+static bool
+pending_up_to(int vectorizer, int64 *last)
+{
+	Oid			schema = get_namespace_oid("vecsync", false);
+	Relation	rel = table_open(get_relname_relid("queue", schema), AccessShareLock);
+	Relation	index = index_open(get_relname_relid("queue_vectorizer_seq", schema), AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		own = false;
+	bool		found = false;
+	int64		highest = 0;
+
+	ScanKeyInit(&key, 2, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(vectorizer));
+	scan = systable_beginscan_ordered(rel, index, snapshot, 1, &key);
+	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	{
+		bool		isnull;
+		int64		seq = DatumGetInt64(heap_getattr(tuple, 1, RelationGetDescr(rel), &isnull));
+
+		CHECK_FOR_INTERRUPTS();
+		if (*last > 0 && seq > *last)
+			break;
+		own |= TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+		found = true;
+		highest = seq;
+		if (*last > 0)
+			break;
+	}
+	systable_endscan_ordered(scan);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	if (own)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("cannot wait for changes of the current transaction"),
+				errhint("COMMIT first: the worker sees only what is committed."));
+	if (*last == 0)
+		*last = found ? highest : -1;
+	return found;
+}
+
+/* vecsync.wait(name text, timeout interval) -> boolean */
+Datum
+worker_wait(PG_FUNCTION_ARGS)
+{
+	CatalogVectorizer *v =
+		catalog_get_vectorizer(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
+	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz end = DatumGetTimestampTz(
+		DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(start), PG_GETARG_DATUM(1)));
+	int64		last = 0;
+	bool		pending;
+
+	if (worker_shared == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("vecsync is not in shared_preload_libraries"),
+				errhint("Without a worker there is nothing to wait for."));
+	/* what this transaction has noted, but not yet written, is its own change, too */
+	queue_flush();
+
+	ConditionVariablePrepareToSleep(&worker_shared->progressed);
+	while ((pending = pending_up_to(v->id, &last)))
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		if (now >= end)
+			break;
+		(void) ConditionVariableTimedSleep(&worker_shared->progressed,
+										   Min(100, TimestampDifferenceMilliseconds(now, end) + 1),
+										   PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+	PG_RETURN_BOOL(!pending);
+}
