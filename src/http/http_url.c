@@ -241,8 +241,11 @@ http_url_check(const char *url, const char *allowed, bool privileged)
 			problem = url_problem(&parts, allowed, privileged, &verdict.private_addresses);
 		if (problem == NULL)
 		{
+			for (char *s = parts.host; *s != '\0'; s++)
+				*s = pg_ascii_tolower(*s);
+			(void) curl_url_set(parts.handle, CURLUPART_HOST, parts.host, 0);
 			(void) curl_url_set(parts.handle, CURLUPART_FRAGMENT, NULL, 0);
-			if (curl_url_get(parts.handle, CURLUPART_URL, &text, 0) == CURLUE_OK &&
+			if (curl_url_get(parts.handle, CURLUPART_URL, &text, CURLU_NO_DEFAULT_PORT) == CURLUE_OK &&
 				strlen(text) < sizeof(normal))
 				strlcpy(normal, text, sizeof(normal));
 			else

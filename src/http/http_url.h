@@ -13,7 +13,8 @@ typedef struct HttpUrlVerdict
 {
 	bool		ok;
 	bool		private_addresses;	/* goes into HttpTarget: the address is checked again when connecting */
-	char	   *url;			/* normalised: lower-case scheme and host, no fragment; palloc'd */
+	char	   *url;			/* normalised: lower-case scheme and host, no default port,
+								 * no fragment; palloc'd */
 	char	   *problem;		/* if !ok: a full sentence for errdetail, palloc'd */
 } HttpUrlVerdict;
 
