@@ -53,16 +53,23 @@ check_libraries() {
 }
 
 # A unit test names the rooms whose objects it links ("unit-objects: ROOM...") and, where it also runs on
-# another processor, "unit-cross: aarch64".
+# another processor, "unit-cross: aarch64".  One that runs code of the library without a server names its sources
+# ("unit-frontend: FILE..."); they are compiled with FRONTEND and the sanitizers.
 unit_tests() {
-	local source name rooms
+	local source name rooms frontend f
 	for source in "$tree"/test/unit/*.c; do
 		name=$(basename "$source" .c)
 		{ [ -e "$source" ] && wanted "unit/$name"; } || continue
 		rooms=$(sed -n 's/.*unit-objects: *\([a-z ]*\).*/\1/p' "$source")
-		gcc -O2 -g -Wall -Wextra -Werror -I"$tree/src" -o "$logs/$name" "$source" \
+		frontend=()
+		for f in $(sed -n 's/.*unit-frontend: *\([a-z_ ]*\).*/\1/p' "$source"); do
+			frontend+=("$tree"/src/*/"$f.c")
+		done
+		[ ${#frontend[@]} = 0 ] || frontend=(-DFRONTEND -fsanitize=address,undefined -fno-sanitize-recover=all
+			-I"$("$PG_CONFIG" --includedir-server)" "${frontend[@]}" -L"$("$PG_CONFIG" --pkglibdir)" -lpgcommon -lpgport)
+		gcc -O2 -g -Wall -Wextra -Werror -I"$tree/src" -o "$logs/$name" "$source" ${frontend[@]+"${frontend[@]}"} \
 			$(for r in $rooms; do ls "$tree/src/$r"/*.o; done) -lm >"$logs/$name.log" 2>&1 &&
-			as_pg "$logs/$name" >>"$logs/$name.log" 2>&1
+			as_pg env ASAN_OPTIONS=detect_leaks=0 "$logs/$name" >>"$logs/$name.log" 2>&1
 		tap_result "unit/$name" "$logs/$name.log" $?
 		grep -q 'unit-cross: aarch64' "$source" || continue
 		aarch64-linux-gnu-gcc -O2 -static -I"$tree/src" -o "$logs/$name.aarch64" "$source" \
