@@ -26,6 +26,8 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "parser/parsetree.h"
+#include "rewrite/rewriteHandler.h"
 #include "storage/fd.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -40,6 +42,7 @@
 #define SECRET_MAX_BYTES 16384
 
 PG_FUNCTION_INFO_V1(catalog_config_changed);
+PG_FUNCTION_INFO_V1(catalog_target_column_sql);
 
 void
 catalog_enter(CatalogScope *scope)
@@ -227,6 +230,39 @@ catalog_get_model(const char *name, MemoryContext context)
 	return model;
 }
 
+/*
+ * The table's column behind the last column of the content view.  The view
+ * keeps the column's number, so a renamed column is found.  NULL when the
+ * view is gone.
+ */
+static char *
+catalog_target_column(Oid viewid, MemoryContext context)
+{
+	Relation	view = try_relation_open(viewid, AccessShareLock);
+	Query	   *query;
+	Var		   *var;
+	char	   *name = NULL;
+
+	if (view == NULL)
+		return NULL;
+	query = get_view_query(view);
+	var = castNode(Var, llast_node(TargetEntry, query->targetList)->expr);
+	name = get_attname(rt_fetch(var->varno, query->rtable)->relid, var->varattno, true);
+	relation_close(view, AccessShareLock);
+	return name == NULL ? NULL : MemoryContextStrdup(context, name);
+}
+
+/* vecsync._target_column(content_view regclass) -> name */
+Datum
+catalog_target_column_sql(PG_FUNCTION_ARGS)
+{
+	char	   *name = catalog_target_column(PG_GETARG_OID(0), CurrentMemoryContext);
+
+	if (name == NULL)
+		PG_RETURN_NULL();
+	return DirectFunctionCall1(namein, CStringGetDatum(name));
+}
+
 CatalogVectorizer *
 catalog_read_vectorizers(const char *name, int *count, MemoryContext context)
 {
@@ -252,8 +288,8 @@ catalog_read_vectorizers(const char *name, int *count, MemoryContext context)
 		v->name = column_string(tuple, desc, "name", context);
 		v->source = column_oid(tuple, desc, "source");
 		v->model = column_string(tuple, desc, "model", context);
-		v->content_function = column_oid(tuple, desc, "content_function");
-		v->target_column = column_string(tuple, desc, "target_column", context);
+		v->content_view = column_oid(tuple, desc, "content_view");
+		v->target_column = catalog_target_column(v->content_view, context);
 		v->metric = column_string(tuple, desc, "metric", context);
 		v->paused = column_int(tuple, desc, "paused") != 0;
 	}
@@ -289,17 +325,6 @@ catalog_relation_name(Oid relid)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE),
 				errmsg("relation with OID %u does not exist", relid));
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
-}
-
-char *
-catalog_function_name(Oid funcid)
-{
-	char	   *name = get_func_name(funcid);
-
-	if (name == NULL)
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_FUNCTION),
-				errmsg("function with OID %u does not exist", funcid));
-	return quote_qualified_identifier(get_namespace_name(get_func_namespace(funcid)), name);
 }
 
 static char *

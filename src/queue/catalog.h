@@ -58,8 +58,8 @@ typedef struct CatalogVectorizer
 	char	   *name;
 	Oid			source;
 	char	   *model;
-	Oid			content_function;
-	char	   *target_column;
+	Oid			content_view;	/* (k1, ..., kn, content, vector) of each row */
+	char	   *target_column;	/* not quoted */
 	char	   *metric;
 	bool		paused;
 } CatalogVectorizer;
@@ -84,7 +84,6 @@ extern CatalogKeyColumn *catalog_key_columns(Oid relid, int *nkeys);
 
 /* Names for SQL text, quoted and qualified. */
 extern char *catalog_relation_name(Oid relid);
-extern char *catalog_function_name(Oid funcid);
 
 /* The vector type's schema, quoted; an error when the extension is missing. */
 extern char *catalog_vector_schema(void);

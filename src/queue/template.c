@@ -1,12 +1,12 @@
 /*
  * template.c
- *		From a vectorizer's "content" to a SQL expression over a row r.
+ *		From a vectorizer's "content" to a SQL expression over its table.
  *
  * Three forms: the name of a column; a template with {column} in it, where {{
  * and }} stand for braces; and "=" followed by a SQL expression over the
- * table's columns.  The expression becomes the body of a SQL function, so
- * values are never looked at for braces, renames are followed, and the
- * columns used cannot be dropped under it.
+ * table's columns.  The expression becomes a column of a view, so values are
+ * never looked at for braces, renames are followed, and the columns used
+ * cannot be dropped under it.
  */
 #include "postgres.h"
 
@@ -64,7 +64,13 @@ template_literal(StringInfo expression, StringInfo literal)
 	resetStringInfo(literal);
 }
 
-/* concat('literal', (r).column, ...): NULL gives nothing, every type its text. */
+static char *
+template_column(Relation rel, const char *name)
+{
+	return quote_qualified_identifier(RelationGetRelationName(rel), name);
+}
+
+/* concat('literal', column, ...): NULL gives nothing, every type its text. */
 static char *
 template_braces(TemplateColumns *columns, const char *content)
 {
@@ -110,7 +116,7 @@ template_braces(TemplateColumns *columns, const char *content)
 			template_unknown_column(columns->rel, name.data);
 		template_use(columns, attnum);
 		template_literal(&expression, &literal);
-		appendStringInfo(&expression, ", (r).%s", quote_identifier(name.data));
+		appendStringInfo(&expression, ", %s", template_column(columns->rel, name.data));
 		p = end + 1;
 	}
 	template_literal(&expression, &literal);
@@ -122,50 +128,56 @@ template_braces(TemplateColumns *columns, const char *content)
 	return psprintf("pg_catalog.concat(%s)", expression.data + 2);
 }
 
+static void
+template_use_all(TemplateColumns *columns)
+{
+	for (AttrNumber a = 1; a <= RelationGetNumberOfAttributes(columns->rel); a++)
+		if (!TupleDescAttr(RelationGetDescr(columns->rel), a - 1)->attisdropped)
+			template_use(columns, a);
+}
+
+/*
+ * Which columns may an expression use?  Names are compared, nothing is
+ * resolved: one too many costs a look at a row that did not change.
+ */
 static bool
 template_walk_expression(Node *node, void *context)
 {
 	TemplateColumns *columns = context;
+	ListCell   *lc;
 
 	if (node == NULL)
 		return false;
-	if (IsA(node, ColumnRef))
+	if (!IsA(node, ColumnRef))
+		return raw_expression_tree_walker(node, template_walk_expression, context);
+
+	/* a, t.a or a.field; t and t.* are the whole row */
+	foreach(lc, ((ColumnRef *) node)->fields)
 	{
-		Node	   *last = llast(((ColumnRef *) node)->fields);
+		AttrNumber	attnum;
 
-		if (IsA(last, A_Star))
-			for (AttrNumber a = 1; a <= RelationGetNumberOfAttributes(columns->rel); a++)
-			{
-				if (!TupleDescAttr(RelationGetDescr(columns->rel), a - 1)->attisdropped)
-					template_use(columns, a);
-			}
-		else
+		if (IsA(lfirst(lc), A_Star))
 		{
-			ListCell   *lc;
-
-			/* a, t.a or a.field: whichever part is a column's name */
-			foreach(lc, ((ColumnRef *) node)->fields)
-			{
-				AttrNumber	attnum = template_find_column(columns->rel, strVal(lfirst(lc)));
-
-				if (attnum != InvalidAttrNumber)
-					template_use(columns, attnum);
-			}
+			template_use_all(columns);
+			continue;
 		}
-		return false;
+		attnum = template_find_column(columns->rel, strVal(lfirst(lc)));
+		if (attnum != InvalidAttrNumber)
+			template_use(columns, attnum);
+		else if (list_length(((ColumnRef *) node)->fields) == 1 &&
+				 strcmp(strVal(lfirst(lc)), RelationGetRelationName(columns->rel)) == 0)
+			template_use_all(columns);
 	}
-	return raw_expression_tree_walker(node, template_walk_expression, context);
+	return false;
 }
 
-/* A sub-select whose FROM offers just the columns used, under the table's own name. */
+/* One expression, checked to be no more than that. */
 static char *
 template_sql(TemplateColumns *columns, const char *content)
 {
 	List	   *parsed = raw_parser(psprintf("SELECT (\n%s\n)", content), RAW_PARSE_DEFAULT);
 	SelectStmt *select = linitial_node(RawStmt, parsed)->stmt == NULL ? NULL :
 		castNode(SelectStmt, linitial_node(RawStmt, parsed)->stmt);
-	StringInfoData from;
-	ListCell   *lc;
 
 	if (list_length(parsed) != 1 || select->op != SETOP_NONE || list_length(select->targetList) != 1 ||
 		select->fromClause != NIL || select->whereClause != NULL || select->sortClause != NIL ||
@@ -181,16 +193,7 @@ template_sql(TemplateColumns *columns, const char *content)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("content uses no column of table \"%s\"", RelationGetRelationName(columns->rel)));
 
-	initStringInfo(&from);
-	foreach(lc, columns->attnums)
-	{
-		const char *name =
-			quote_identifier(get_attname(RelationGetRelid(columns->rel), lfirst_int(lc), false));
-
-		appendStringInfo(&from, "%s(r).%s AS %s", from.len > 0 ? ", " : "", name, name);
-	}
-	return psprintf("(SELECT (\n%s\n)::pg_catalog.text FROM (SELECT %s) AS %s)", content, from.data,
-					quote_identifier(RelationGetRelationName(columns->rel)));
+	return psprintf("(\n%s\n)::pg_catalog.text", content);
 }
 
 /*
@@ -220,7 +223,7 @@ template_compile(PG_FUNCTION_ARGS)
 	else if (attnum != InvalidAttrNumber)
 	{
 		template_use(&columns, attnum);
-		expression = psprintf("(r).%s::pg_catalog.text", quote_identifier(content));
+		expression = psprintf("%s::pg_catalog.text", template_column(columns.rel, content));
 	}
 	else if (strpbrk(content, "{}") != NULL)
 		expression = template_braces(&columns, content);

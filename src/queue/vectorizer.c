@@ -83,25 +83,26 @@ vectorizer_reserve(PG_FUNCTION_ARGS)
 
 /*
  * vecsync._register_vectorizer(id int, name text, source regclass, model text,
- *	content text, content_function regprocedure, target_column name,
- *	metric text, enqueue bool)
+ *	content text, content_view regclass, metric text,
+ *	enqueue bool)
  */
 Datum
 vectorizer_register(PG_FUNCTION_ARGS)
 {
 	CatalogScope scope;
-	Oid types[8] = {INT4OID, TEXTOID, REGCLASSOID, TEXTOID, TEXTOID, REGPROCEDUREOID, NAMEOID, TEXTOID};
-	Datum		values[8];
+	Oid			types[7] = {INT4OID, TEXTOID, REGCLASSOID, TEXTOID, TEXTOID, REGCLASSOID, TEXTOID};
+	Datum		values[7];
 
 	check_owner(PG_GETARG_OID(2));
-	for (int i = 0; i < 8; i++)
+	for (int i = 0; i < 7; i++)
 		values[i] = PG_GETARG_DATUM(i);
 	catalog_enter(&scope);
 	run("INSERT INTO vecsync.vectorizer"
-		" (id, name, source, model, content, content_function, target_column, metric) OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-		8, types, values, NULL);
+		" (id, name, source, model, content, content_view, metric)"
+		" OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7)",
+		7, types, values, NULL);
 	catalog_leave(&scope);
-	if (PG_GETARG_BOOL(8))
+	if (PG_GETARG_BOOL(7))
 		(void) queue_append(PG_GETARG_INT32(0), QUEUE_OP_SCAN, -1, construct_empty_array(TEXTOID));
 	PG_RETURN_VOID();
 }

@@ -444,7 +444,8 @@ dead_letter(WorkerVectorizer *v, QueueItem *item, const char *operation, const c
 	SPI_execute_with_args(
 		"INSERT INTO vecsync.dead_letter (vectorizer, key, operation, attempts, error)"
 		" VALUES ($1, $2, $3, $4, $5) ON CONFLICT (vectorizer, key) DO UPDATE"
-		" SET operation = excluded.operation, attempts = excluded.attempts, error = excluded.error, failed_at = excluded.failed_at",
+		" SET operation = excluded.operation, attempts = excluded.attempts,"
+		" error = excluded.error, failed_at = excluded.failed_at",
 		5, types, values, NULL, false, 0);
 	queue_window_done(item);
 	v->dead_letters = true;

@@ -54,7 +54,7 @@ relation_owner(Oid relid)
 	return owner;
 }
 
-/* "s.a = k.k1::type AND ...": rows of the table by an array of texts for each key column. */
+/* "s.k1 = k.k1::type AND ...": rows of the content view by an array of texts for each key column. */
 static char *
 key_join(CatalogKeyColumn *keys, int nkeys)
 {
@@ -62,8 +62,8 @@ key_join(CatalogKeyColumn *keys, int nkeys)
 
 	initStringInfo(&buf);
 	for (int i = 0; i < nkeys; i++)
-		appendStringInfo(&buf, "%ss.%s %s k.k%d::%s", i > 0 ? " AND " : "", quote_identifier(keys[i].name),
-						 keys[i].equal, i + 1, keys[i].type_name);
+		appendStringInfo(&buf, "%ss.k%d %s k.k%d::%s", i > 0 ? " AND " : "", i + 1, keys[i].equal, i + 1,
+						 keys[i].type_name);
 	return buf.data;
 }
 
@@ -130,8 +130,7 @@ build_sql(WorkerVectorizer *v)
 	CatalogVectorizer *def = v->def;
 	CatalogKeyColumn *keys = catalog_key_columns(def->source, &v->nkeys);
 	char	   *table = catalog_relation_name(def->source);
-	char	   *content = psprintf("%s(s)", catalog_function_name(def->content_function));
-	const char *target = quote_identifier(def->target_column);
+	const char *target;
 	char	   *rows;
 	StringInfoData where;
 
@@ -142,10 +141,16 @@ build_sql(WorkerVectorizer *v)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("table %s has no primary key", table));
+	if (def->target_column == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_TABLE),
+				errmsg("the content view of vectorizer \"%s\" is missing", def->name));
+	target = quote_identifier(def->target_column);
 
-	rows = psprintf("FROM %s JOIN %s AS s ON %s", key_arrays(v->nkeys), table, key_join(keys, v->nkeys));
+	rows = psprintf("FROM %s JOIN %s AS s ON %s", key_arrays(v->nkeys), catalog_relation_name(def->content_view),
+					key_join(keys, v->nkeys));
 	v->read_sql =
-		MemoryContextStrdup(v->context, psprintf("SELECT k.ord::pg_catalog.int4, %s %s", content, rows));
+		MemoryContextStrdup(v->context, psprintf("SELECT k.ord::pg_catalog.int4, s.content %s", rows));
 	v->lock_sql =
 		MemoryContextStrdup(v->context, psprintf("%s FOR NO KEY UPDATE OF s SKIP LOCKED", v->read_sql));
 
@@ -307,13 +312,24 @@ reload(void)
 	}
 }
 
+/* Read the definition anew: names in it may have changed, too. */
 static void
 refresh_vectorizer(void *arg)
 {
 	WorkerVectorizer *v = arg;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "vecsync vectorizer",
+												  ALLOCSET_SMALL_SIZES);
+	int			count;
+	CatalogVectorizer *def = catalog_read_vectorizers(v->def->name, &count, context);
 
-	v->owner = relation_owner(v->def->source);
 	v->read_sql = NULL;
+	if (count == 0)
+		return;					/* dropped: the next reload sees it */
+	MemoryContextSetParent(context, WorkerContext);
+	MemoryContextDelete(v->context);
+	v->context = context;
+	v->def = def;
+	v->owner = relation_owner(def->source);
 	if (OidIsValid(v->owner))
 		build_sql(v);
 }

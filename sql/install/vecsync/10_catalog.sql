@@ -36,14 +36,13 @@ CREATE TABLE vecsync.vectorizer (
     source regclass NOT NULL,
     model text NOT NULL REFERENCES vecsync.model (name),
     content text NOT NULL,
-    content_function regprocedure NOT NULL,
-    target_column name NOT NULL,
+    content_view regclass NOT NULL,
     metric text NOT NULL CHECK (metric IN ('cosine', 'l2', 'ip', 'l1')),
     paused boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE vecsync.vectorizer IS 'tables whose rows are embedded and kept in step; see vecsync.create_vectorizer';
-COMMENT ON COLUMN vecsync.vectorizer.content_function IS 'function of a row that gives the text to embed; the table''s columns it uses cannot be dropped without CASCADE';
+COMMENT ON COLUMN vecsync.vectorizer.content_view IS 'view of the table''s keys, the text to embed and the vector; the table and the columns it uses cannot be dropped without CASCADE';
 
 -- ---------------------------------------------------------------------------
 -- Durable queue.  Written by the capture triggers inside the user's transaction, append-only; read and

@@ -1,6 +1,6 @@
 -- ---------------------------------------------------------------------------
 -- Vectorizers.  The functions run as their caller, who must own the table, and make ordinary objects of the
--- caller's next to it: a column, a function that renders a row's text, triggers.  The _functions check
+-- caller's next to it: a column, a view that renders the rows' texts, triggers.  The _functions check
 -- ownership and write the catalog.
 -- ---------------------------------------------------------------------------
 
@@ -14,10 +14,12 @@ CREATE FUNCTION vecsync._compile_content(source regclass, content text, OUT expr
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'template_compile';
 CREATE FUNCTION vecsync._key_columns(source regclass) RETURNS name[]
     LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'vectorizer_key_columns';
+CREATE FUNCTION vecsync._target_column(content_view regclass) RETURNS name
+    LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'catalog_target_column_sql';
 CREATE FUNCTION vecsync._reserve_vectorizer(source regclass) RETURNS integer
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'vectorizer_reserve';
 CREATE FUNCTION vecsync._register_vectorizer(id integer, name text, source regclass, model text, content text,
-        content_function regprocedure, target_column name, metric text, enqueue boolean) RETURNS void
+        content_view regclass, metric text, enqueue boolean) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'vectorizer_register';
 CREATE FUNCTION vecsync._forget_vectorizer(name text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'vectorizer_forget';
@@ -51,7 +53,7 @@ BEGIN
 END
 $function$;
 
--- The names of a vectorizer's function and triggers carry its number first: names are cut at 63 bytes.
+-- The names of a vectorizer's view and triggers carry its number first: names are cut at 63 bytes.
 CREATE FUNCTION vecsync._object_name(id integer, what text, name text) RETURNS name
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 RETURN format('vecsync_%s_%s_%s', id, what, name)::name;
@@ -86,7 +88,7 @@ CREATE FUNCTION vecsync.create_vectorizer(
     enqueue_existing boolean DEFAULT true,
     if_not_exists boolean DEFAULT false
 ) RETURNS text
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql    -- the caller's search_path: an expression's names are the caller's
 AS $function$
 #variable_conflict use_variable
 DECLARE
@@ -95,7 +97,9 @@ DECLARE
     kind text;
     target name;
     compiled record;
-    renderer text;
+    keys name[];
+    relname name;
+    content_view text;
     problem text;
 BEGIN
     IF source IS NULL OR model IS NULL OR content IS NULL THEN
@@ -129,19 +133,21 @@ BEGIN
     END IF;
 
     id := vecsync._reserve_vectorizer(source);
+    keys := vecsync._key_columns(source);
     compiled := vecsync._compile_content(source, content);
-    IF target = ANY (compiled.columns || vecsync._key_columns(source)) THEN
+    IF target = ANY (compiled.columns || keys) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('column "%s" cannot be both content and destination', target);
     END IF;
     PERFORM vecsync._ensure_column(source, target, dimensions);
-    SELECT format('%I.%I', n.nspname, vecsync._object_name(id, 'content', name)) INTO renderer
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
-    EXECUTE format('CREATE FUNCTION %s(r %s) RETURNS text LANGUAGE sql STABLE BEGIN ATOMIC SELECT %s; END',
-                   renderer, source, compiled.expression);
+    SELECT c.relname, format('%I.%I', n.nspname, vecsync._object_name(id, 'content', name)) INTO relname, content_view
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
+    EXECUTE format('CREATE VIEW %s (%s, content, vector) WITH (security_invoker) AS SELECT %s, %s, %I FROM %s', content_view,
+                   (SELECT string_agg('k' || n, ', ' ORDER BY n) FROM generate_subscripts(keys, 1) n),
+                   (SELECT string_agg(format('%I.%I', relname, k), ', ' ORDER BY n) FROM unnest(keys) WITH ORDINALITY u(k, n)),
+                   compiled.expression, target, source);
     PERFORM vecsync._create_triggers(id, name, source, compiled.columns);
-    PERFORM vecsync._register_vectorizer(id, name, source, model, content,
-                                         format('%s(%s)', renderer, source)::regprocedure, target, metric, enqueue_existing);
+    PERFORM vecsync._register_vectorizer(id, name, source, model, content, content_view::regclass, metric, enqueue_existing);
 
     problem := vecsync._worker_problem();
     IF problem IS NOT NULL THEN
@@ -163,12 +169,13 @@ DECLARE
     v record;
     what text;
 BEGIN
-    SELECT * INTO v FROM vecsync.vectorizer x WHERE x.name = drop_vectorizer.name;
+    SELECT *, vecsync._target_column(x.content_view) AS target_column INTO v
+    FROM vecsync.vectorizer x WHERE x.name = drop_vectorizer.name;
     PERFORM vecsync._forget_vectorizer(name);   -- checks that it exists and whose it is
     FOREACH what IN ARRAY ARRAY['write', 'update', 'truncate'] LOOP
         EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', vecsync._object_name(v.id, what, name), v.source);
     END LOOP;
-    EXECUTE format('DROP FUNCTION IF EXISTS %s', v.content_function);
+    EXECUTE format('DROP VIEW IF EXISTS %s', v.content_view);
     IF NOT keep_data THEN
         EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS %I', v.source, v.target_column);
     END IF;
@@ -189,7 +196,7 @@ CREATE FUNCTION vecsync.resync(name text, failed_only boolean DEFAULT false) RET
 COMMENT ON FUNCTION vecsync.resync IS
 'Queues every row of the table again, or only those in vecsync.failed, and returns how many. Only the owner of the table.';
 
--- When the table, a used column or the rendering function is dropped with CASCADE, the vectorizer goes too.
+-- When the table, a used column or the rendering view is dropped with CASCADE, the vectorizer goes too.
 CREATE FUNCTION vecsync._on_drop() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -200,8 +207,7 @@ BEGIN
     FOR v IN
         SELECT x.* FROM vecsync.vectorizer x
         WHERE EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
-                      WHERE (d.classid = 'pg_class'::regclass AND d.objid = x.source AND d.objsubid = 0)
-                         OR (d.classid = 'pg_proc'::regclass AND d.objid = x.content_function))
+                      WHERE d.classid = 'pg_class'::regclass AND d.objid IN (x.source, x.content_view) AND d.objsubid = 0)
     LOOP
         DELETE FROM vecsync.vectorizer x WHERE x.id = v.id;
         DELETE FROM vecsync.queue q WHERE q.vectorizer = v.id;
@@ -212,8 +218,8 @@ BEGIN
         LOOP
             EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.rel);
         END LOOP;
-        IF EXISTS (SELECT FROM pg_proc WHERE oid = v.content_function) THEN
-            EXECUTE format('DROP FUNCTION %s', v.content_function);
+        IF EXISTS (SELECT FROM pg_class WHERE oid = v.content_view) THEN
+            EXECUTE format('DROP VIEW %s', v.content_view);
         END IF;
         RAISE NOTICE 'vectorizer "%" is dropped with what it depends on', v.name;
     END LOOP;

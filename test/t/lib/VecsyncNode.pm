@@ -1,0 +1,117 @@
+# A server with the extension, a fake service and the check that everything is in step.
+#
+#   my ($node, $service) = VecsyncNode::start(dims => 8, conf => ["vecsync.backoff_min = '20ms'"], scenario => {...});
+#   VecsyncNode::vectorizer($node, $service, 'albums', '{name}');     model 'm' on first use
+#   VecsyncNode::settle($node, 'albums');                  waits until the queue is worked off
+#   VecsyncNode::in_step($node, 'albums', 'expression', 'what');   every vector is that of its current text
+#   VecsyncNode::poll($node, 'SELECT ...', 'value', seconds);
+
+package VecsyncNode;
+
+use strict;
+use warnings FATAL => 'all';
+
+use FakeService;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+our $dims;
+
+sub start
+{
+	my (%options) = @_;
+	$dims = $options{dims} || 8;
+	my $service = FakeService->new(dims => $dims, %{ $options{scenario} || {} });
+	my $node = PostgreSQL::Test::Cluster->new($options{name} || 'main');
+	$node->init(%{ $options{init} || {} });
+	$node->append_conf('postgresql.conf', join("\n",
+		"shared_preload_libraries = 'vecsync'", "vecsync.backoff_min = '20ms'", "vecsync.backoff_max = '500ms'",
+		'max_prepared_transactions = 5', 'max_worker_processes = 16', @{ $options{conf} || [] }, ''));
+	$node->start;
+	extension($node, 'postgres');
+	return ($node, $service);
+}
+
+sub extension
+{
+	my ($node, $database) = @_;
+	$node->safe_psql($database, 'CREATE EXTENSION vecsync CASCADE');
+	$node->safe_psql($database, FakeService->sql);
+	$node->safe_psql($database, FakeService->sql_vector);
+	return;
+}
+
+sub model
+{
+	my ($node, $service, $name, $options) = @_;
+	$name ||= 'm';
+	$options = $options ? ", $options" : '';
+	$node->safe_psql('postgres',
+		"SELECT vecsync.create_model('$name', url => '" . $service->url . "', model => 'fake', dimensions => $dims$options)");
+	return;
+}
+
+sub vectorizer
+{
+	my ($node, $service, $table, $content, $options) = @_;
+	$content =~ s/'/''/g;
+	$options = $options ? ", $options" : '';
+	model($node, $service) if $node->safe_psql('postgres', 'SELECT count(*) FROM vecsync.model') eq '0';
+	$node->safe_psql('postgres', "SELECT vecsync.create_vectorizer('$table', model => 'm', content => '$content'$options)");
+	return;
+}
+
+sub poll
+{
+	my ($node, $query, $wanted, $timeout) = @_;
+	my $until = time + ($timeout || 30);
+	my $got;
+	while (1)
+	{
+		$got = $node->safe_psql('postgres', $query);
+		return 1 if $got eq $wanted;
+		last if time > $until;
+		sleep 0.02;
+	}
+	diag("$query: got '$got', wanted '$wanted'");
+	return 0;
+}
+
+# The whole status, for a failed test.
+sub report
+{
+	my ($node) = @_;
+	diag($node->safe_psql('postgres', 'SELECT * FROM vecsync.status'));
+	diag($node->safe_psql('postgres', 'SELECT * FROM vecsync.failed LIMIT 5'));
+	return;
+}
+
+sub settle
+{
+	my ($node, $name, $timeout) = @_;
+	$timeout ||= 60;
+	my $done = $node->safe_psql('postgres', "SELECT vecsync.wait('$name', '$timeout s')") eq 't';
+	report($node) unless $done;
+	return $done;
+}
+
+# Every row has the vector of its current text, and rows without text have none.
+sub in_step
+{
+	my ($node, $table, $expression, $what, %options) = @_;
+	my $column = $options{column} || 'embedding';
+	my $wrong = $node->safe_psql('postgres', <<SQL);
+SELECT count(*) FILTER (WHERE content ~ '\\S' AND vector IS NULL) || ' missing, '
+	|| count(*) FILTER (WHERE content ~ '\\S' AND vector <> expected_vector(content, $dims)) || ' wrong, '
+	|| count(*) FILTER (WHERE vector IS NOT NULL AND (content ~ '\\S') IS NOT TRUE) || ' without text, queue '
+	|| (SELECT count(*) FROM vecsync.queue)
+FROM (SELECT $column AS vector, ($expression)::text AS content FROM $table) s
+SQL
+	my $ok = is($wrong, '0 missing, 0 wrong, 0 without text, queue 0', $what);
+	report($node) unless $ok;
+	return $ok;
+}
+
+1;
