@@ -37,7 +37,7 @@ need() {
 }
 
 need_server() {
-	need gcc make perl postgresql postgresql-contrib postgresql-server-dev-all libcurl4-openssl-dev python3 python3-venv procps util-linux
+	need gcc make perl postgresql postgresql-server-dev-all libcurl4-openssl-dev python3 python3-venv procps util-linux
 	pg_config=${PG_CONFIG:-$(command -v pg_config || true)}
 	[ -n "$pg_config" ] && "$pg_config" --pgxs >/dev/null 2>&1 || die "pg_config not found; pass PG_CONFIG=/path/to/pg_config"
 }

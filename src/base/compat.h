@@ -19,6 +19,11 @@
 #error "PostgreSQL 15 or newer is required"
 #endif
 
+/* 16 moved the varlena macros out of postgres.h. */
+#if PG_VERSION_NUM >= 160000 && !defined(FRONTEND)
+#include "varatt.h"
+#endif
+
 /* 17 ties a wait event set to a resource owner, 15 and 16 to a memory context. */
 #if PG_VERSION_NUM >= 170000
 #define compat_create_wait_event_set(nevents) CreateWaitEventSet(NULL, (nevents))

@@ -7,6 +7,7 @@
 #include "libpq/pqformat.h"
 #include "utils/lsyscache.h"
 
+#include "base/compat.h"
 #include "base/vector_value.h"
 
 void

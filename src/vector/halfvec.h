@@ -8,6 +8,9 @@
 #define HALFVEC_H
 
 #include "fmgr.h"
+#if __has_include("varatt.h")
+#include "varatt.h"			/* a header of its own since 16 */
+#endif
 
 #ifndef half
 #define half uint16

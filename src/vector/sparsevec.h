@@ -9,6 +9,9 @@
 #define SPARSEVEC_H
 
 #include "fmgr.h"
+#if __has_include("varatt.h")
+#include "varatt.h"			/* a header of its own since 16 */
+#endif
 
 #define SPARSEVEC_MAX_DIM 1000000000
 #define SPARSEVEC_MAX_NNZ 16000

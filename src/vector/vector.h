@@ -10,6 +10,9 @@
 #define VECTOR_H
 
 #include "fmgr.h"
+#if __has_include("varatt.h")
+#include "varatt.h"			/* a header of its own since 16 */
+#endif
 
 #define VECTOR_MAX_DIM 16000
 
