@@ -309,7 +309,7 @@ http_debug_url(PG_FUNCTION_ARGS)
 											  verdict.private_addresses ? "" : " (public only)")));
 }
 
-/* () -> bigint: bytes in the client's context and calls still known to it */
+/* () -> bigint: bytes in all memory contexts of the session */
 Datum
 http_debug_memory(PG_FUNCTION_ARGS)
 {

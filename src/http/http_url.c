@@ -64,7 +64,18 @@ split_url(const char *url, UrlParts *parts)
 		curl_url_get(u, CURLUPART_PATH, &parts->path, 0) == CURLUE_OK;
 }
 
-/* Does one entry of the list cover the URL?  Whole path segments; "." and ".." are gone already. */
+/* Could a server read another path out of this one?  Plain "." and ".." are gone already. */
+static bool
+path_is_devious(const char *path)
+{
+	for (; *path != '\0'; path++)
+		if (*path == '\\' || pg_strncasecmp(path, "%2e", 3) == 0 || pg_strncasecmp(path, "%2f", 3) == 0 ||
+			pg_strncasecmp(path, "%5c", 3) == 0)
+			return true;
+	return false;
+}
+
+/* Does one entry of the list cover the URL?  Whole path segments. */
 static bool
 prefix_covers(const char *prefix, const UrlParts *url)
 {
@@ -78,7 +89,7 @@ prefix_covers(const char *prefix, const UrlParts *url)
 		covers = pg_strcasecmp(parts.scheme, url->scheme) == 0 &&
 			pg_strcasecmp(parts.host, url->host) == 0 &&
 			strcmp(parts.port, url->port) == 0 &&
-			strncmp(parts.path, url->path, len) == 0 &&
+			strncmp(parts.path, url->path, len) == 0 && !path_is_devious(url->path) &&
 			(parts.path[len - 1] == '/' || url->path[len] == '/' || url->path[len] == '\0');
 	}
 	free_parts(&parts);

@@ -270,6 +270,7 @@ my @urls = (
 	[ "http://host/a b", '', 1, qr/^refused/ ], [ 'not a url', '', 1, qr/^refused/ ],
 	[ 'https://api.x.com/v1/e', 'https://api.x.com/v1', 0, qr/^https/ ], [ 'https://api.x.com/v1e', 'https://api.x.com/v1', 0, qr/^refused/ ],
 	[ 'https://api.x.com.evil.com/v1', 'https://api.x.com', 0, qr/^refused/ ], [ 'http://api.x.com/v1', 'https://api.x.com', 0, qr/^refused/ ],
+	[ 'https://api.x.com/v1/%2E%2e/admin', 'https://api.x.com/v1', 0, qr/^refused/ ],
 	[ 'https://api.x.com:444/v1', 'https://api.x.com', 0, qr/^refused/ ], [ 'https://api.x.com/v1', 'http://a/, https://API.x.com', 0, qr/^https/ ]);
 for my $case (@urls)
 {
