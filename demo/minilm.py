@@ -10,7 +10,8 @@ which float32 sums are taken.
 
 import os
 
-# Work is spread over threads by batch (see Pool); BLAS must not start its own below them.
+# Work is spread over threads by batch (see Pool); BLAS must not start its own below them.  It reads this when
+# numpy is imported, so this module comes before numpy.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import concurrent.futures

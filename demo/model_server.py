@@ -134,7 +134,7 @@ class Server:
 
     async def health(self, request):
         return web.json_response({"status": "ok", "model": minilm.NAME, "dimensions": self.model.dimensions,
-                                  "max_tokens": self.model.max_tokens})
+                                  "max_tokens": self.model.max_tokens, "waiting": self.pool.jobs.qsize()})
 
     def application(self):
         app = web.Application(middlewares=[errors], client_max_size=MAX_BODY)
