@@ -11,7 +11,6 @@
 
 #include "http/chat.h"
 #include "http/http_json.h"
-#include "http/http_url.h"
 
 #include "utils/memutils.h"
 
@@ -35,10 +34,11 @@ write_message(StringInfo out, const char *role, const char *content)
 	appendStringInfoChar(out, '}');
 }
 
-/* The parameters that are not ours; tells which of the defaults they replace. */
+/* The parameters that are not ours, each with a comma before it. */
 static void
-write_parameters(StringInfo out, const char *parameters, bool *temperature, bool *format)
+write_parameters(StringInfo out, const char *parameters)
 {
+	static const char *const own[] = {"model", "messages", "stream", "headers", NULL};
 	JsonMember *members;
 	int			nmembers;
 
@@ -46,20 +46,7 @@ write_parameters(StringInfo out, const char *parameters, bool *temperature, bool
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("parameters must be a JSON object"));
-	for (int i = 0; i < nmembers; i++)
-	{
-		const JsonText *name = &members[i].name;
-
-		if (http_json_text_is(name, "model") || http_json_text_is(name, "messages") ||
-			http_json_text_is(name, "stream"))
-			continue;
-		*temperature |= http_json_text_is(name, "temperature");
-		*format |= http_json_text_is(name, TAIL_NAME);
-		appendStringInfoString(out, ",\"");
-		appendBinaryStringInfo(out, name->start, name->len);
-		appendStringInfoString(out, "\":");
-		appendBinaryStringInfo(out, members[i].value, members[i].value_len);
-	}
+	http_json_write_members(out, &parameters, 1, own);
 }
 
 static void
@@ -87,8 +74,7 @@ chat_submit(HttpClient *client, const ChatModel *model, const ChatPrompt *prompt
 {
 	HttpTarget	target = model->target;
 	HttpBody	body = {0};
-	bool		temperature = false;
-	bool		format = false;
+	JsonMember	member;
 	MemoryContext context,
 				old;
 	ChatCall   *call;
@@ -111,10 +97,10 @@ chat_submit(HttpClient *client, const ChatModel *model, const ChatPrompt *prompt
 	}
 	write_message(&out, "user", prompt->user);
 	appendStringInfoChar(&out, ']');
-	write_parameters(&out, model->parameters, &temperature, &format);
-	if (!temperature)
+	write_parameters(&out, model->parameters);
+	if (!http_json_find(&model->parameters, 1, "temperature", &member))
 		appendStringInfoString(&out, ",\"temperature\":0");
-	if (!format)
+	if (!http_json_find(&model->parameters, 1, TAIL_NAME, &member))
 	{
 		body.tail = out.len;
 		body.tail_name = TAIL_NAME;
@@ -125,8 +111,7 @@ chat_submit(HttpClient *client, const ChatModel *model, const ChatPrompt *prompt
 	body.text = out.data;
 	body.len = out.len;
 
-	if (target.url != NULL)
-		target.url = http_url_complete(target.url, DEFAULT_PATH);
+	http_target_complete(&target, &model->parameters, 1, DEFAULT_PATH);
 	call->http = http_call_submit(client, &target, HTTP_CALL_CHAT, &body, call);
 	MemoryContextSwitchTo(old);
 	return call;

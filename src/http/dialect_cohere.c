@@ -10,13 +10,14 @@
 static void
 cohere_write(StringInfo out, const EmbeddingRequest *request)
 {
-	static const char *const own[] = {"model", "texts", "embedding_types", NULL};
+	static const char *const own[] = {"model", "texts", "embedding_types", EMBEDDING_OWN, NULL};
+	JsonMember	member;
 
 	appendStringInfoString(out, "{\"model\":");
 	http_json_write_string(out, request->model);
 	appendStringInfoString(out, ",\"embedding_types\":[\"float\"],\"texts\":");
 	embedding_write_inputs(out, request);
-	if (!embedding_has_parameter(request, "input_type"))
+	if (!http_json_find(request->parameters, lengthof(request->parameters), "input_type", &member))
 		appendStringInfo(out, ",\"input_type\":\"%s\"", request->query ? "search_query" : "search_document");
 	embedding_write_parameters(out, request, own);
 }

@@ -11,7 +11,7 @@
 static void
 openai_write(StringInfo out, const EmbeddingRequest *request)
 {
-	static const char *const own[] = {"model", "input", NULL};
+	static const char *const own[] = {"model", "input", EMBEDDING_OWN, NULL};
 
 	appendStringInfoString(out, "{\"model\":");
 	http_json_write_string(out, request->model);

@@ -9,7 +9,7 @@
 static void
 tei_write(StringInfo out, const EmbeddingRequest *request)
 {
-	static const char *const own[] = {"inputs", NULL};
+	static const char *const own[] = {"inputs", EMBEDDING_OWN, NULL};
 
 	appendStringInfoString(out, "{\"inputs\":");
 	embedding_write_inputs(out, request);

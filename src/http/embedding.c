@@ -6,7 +6,6 @@
 
 #include "http/embedding.h"
 #include "http/embedding_dialect.h"
-#include "http/http_url.h"
 
 #include "utils/memutils.h"
 
@@ -51,11 +50,13 @@ static void
 write_body(HttpBody *body, const EmbeddingDialect *dialect, const EmbeddingRequest *request)
 {
 	StringInfoData out;
+	JsonMember	member;
 
 	initStringInfo(&out);
 	dialect->write(&out, request);
 	memset(body, 0, sizeof(*body));
-	if (dialect->tail != NULL && !embedding_has_parameter(request, dialect->tail_parameter))
+	if (dialect->tail != NULL &&
+		!http_json_find(request->parameters, lengthof(request->parameters), dialect->tail_parameter, &member))
 	{
 		body->tail = out.len;
 		body->tail_name = dialect->tail_parameter;
@@ -74,8 +75,7 @@ embedding_submit(HttpClient *client, const EmbeddingModel *model,
 	const EmbeddingDialect *dialect = embedding_dialect(model->provider);
 	EmbeddingRequest request = {
 		.model = model->model,
-		.parameters = model->parameters,
-		.purpose_parameters = query ? model->query_parameters : model->document_parameters,
+		.parameters = {model->parameters, query ? model->query_parameters : model->document_parameters},
 		.inputs = inputs,
 		.ninputs = ninputs,
 		.query = query,
@@ -96,8 +96,8 @@ embedding_submit(HttpClient *client, const EmbeddingModel *model,
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "vecsync embedding", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
-	check_parameters(request.parameters, "parameters");
-	check_parameters(request.purpose_parameters, query ? "query_parameters" : "document_parameters");
+	check_parameters(request.parameters[0], "parameters");
+	check_parameters(request.parameters[1], query ? "query_parameters" : "document_parameters");
 	call = palloc0(sizeof(EmbeddingCall));
 	call->context = context;
 	call->dialect = dialect;
@@ -105,8 +105,7 @@ embedding_submit(HttpClient *client, const EmbeddingModel *model,
 	call->ninputs = ninputs;
 	call->dimensions = model->dimensions;
 	write_body(&body, dialect, &request);
-	if (target.url != NULL)
-		target.url = http_url_complete(target.url, dialect->default_path);
+	http_target_complete(&target, request.parameters, lengthof(request.parameters), dialect->default_path);
 	call->http = http_call_submit(client, &target, HTTP_CALL_EMBEDDING, &body, call);
 	MemoryContextSwitchTo(old);
 	return call;

@@ -16,8 +16,8 @@
  * A model as the http room sees it.  All strings are UTF-8 and need to live
  * through embedding_submit only.  The parameter objects are merged into the
  * request, later ones over earlier ones: parameters, then those of the
- * purpose.  The key "prefix" is ours: its string is put before each text
- * instead.
+ * purpose.  Two keys are ours: the string "prefix" is put before each text, and
+ * the object "headers" takes the place of target.headers if that is NULL.
  */
 typedef struct EmbeddingModel
 {

@@ -27,75 +27,10 @@ embedding_dialect(const char *provider)
 
 /* ---- requests ---- */
 
-static const JsonMember *
-find_member(const JsonMember *members, int nmembers, const JsonText *name)
-{
-	for (int i = nmembers - 1; i >= 0; i--)
-		if (members[i].name.len == name->len && memcmp(members[i].name.start, name->start, name->len) == 0)
-			return &members[i];
-	return NULL;
-}
-
 void
 embedding_write_parameters(StringInfo out, const EmbeddingRequest *request, const char *const *own)
 {
-	JsonMember *general,
-			   *special;
-	int			ngeneral,
-				nspecial;
-
-	(void) http_json_members(request->parameters, &general, &ngeneral);
-	(void) http_json_members(request->purpose_parameters, &special, &nspecial);
-	for (int i = 0; i < ngeneral + nspecial; i++)
-	{
-		const JsonMember *member = i < ngeneral ? &general[i] : &special[i - ngeneral];
-		bool		skip = http_json_text_is(&member->name, "prefix");
-
-		for (int k = 0; own[k] != NULL; k++)
-			skip |= http_json_text_is(&member->name, own[k]);
-		if (skip || (i < ngeneral && find_member(special, nspecial, &member->name) != NULL))
-			continue;
-		appendStringInfoString(out, ",\"");
-		appendBinaryStringInfo(out, member->name.start, member->name.len);
-		appendStringInfoString(out, "\":");
-		appendBinaryStringInfo(out, member->value, member->value_len);
-	}
-	pfree(general);
-	pfree(special);
-}
-
-/* The value set for that name, or false; the purpose's before the general one. */
-static bool
-get_parameter(const EmbeddingRequest *request, const char *name, JsonMember *value)
-{
-	JsonText	text = {name, strlen(name)};
-	const char *const objects[] = {request->purpose_parameters, request->parameters};
-	bool		found = false;
-
-	for (size_t i = 0; i < lengthof(objects) && !found; i++)
-	{
-		JsonMember *members;
-		const JsonMember *member;
-		int			nmembers;
-
-		(void) http_json_members(objects[i], &members, &nmembers);
-		member = find_member(members, nmembers, &text);
-		if (member != NULL)
-		{
-			*value = *member;
-			found = true;
-		}
-		pfree(members);
-	}
-	return found;
-}
-
-bool
-embedding_has_parameter(const EmbeddingRequest *request, const char *name)
-{
-	JsonMember	ignored;
-
-	return get_parameter(request, name, &ignored);
+	http_json_write_members(out, request->parameters, lengthof(request->parameters), own);
 }
 
 void
@@ -106,7 +41,8 @@ embedding_write_inputs(StringInfo out, const EmbeddingRequest *request)
 	size_t		prefix_len = 0;
 
 	/* The prefix stands in the parameters as JSON and can go into each string as it is. */
-	if (get_parameter(request, "prefix", &member) && member.type == JSON_TOKEN_STRING)
+	if (http_json_find(request->parameters, lengthof(request->parameters), "prefix", &member) &&
+		member.type == JSON_TOKEN_STRING)
 	{
 		prefix = member.value + 1;
 		prefix_len = member.value_len - 2;

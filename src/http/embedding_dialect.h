@@ -16,8 +16,7 @@
 typedef struct EmbeddingRequest
 {
 	const char *model;
-	const char *parameters;		/* JSON objects or NULL; the second goes over the first */
-	const char *purpose_parameters;
+	const char *parameters[2];	/* JSON objects or NULL: of the model, and over it of the purpose */
 	const char *const *inputs;
 	int			ninputs;
 	bool		query;			/* a question, not a document */
@@ -74,13 +73,14 @@ extern const EmbeddingDialect *embedding_dialect(const char *provider);
 /* embedding_answer.c: for both sides of the dialects */
 
 /*
- * Append the members of the parameter objects, each with a comma before it:
- * the last of equal names, without "prefix" and without those in 'own'
- * (ended by NULL), which the dialect writes itself.
+ * Append the parameters, each with a comma before it, but for those in 'own'
+ * (ended by NULL): what the dialect writes itself, and EMBEDDING_OWN.
  */
 extern void embedding_write_parameters(StringInfo out, const EmbeddingRequest *request,
 									   const char *const *own);
-extern bool embedding_has_parameter(const EmbeddingRequest *request, const char *name);
+
+/* Parameters that do not go to the service. */
+#define EMBEDDING_OWN "prefix", "headers"
 
 /* A JSON array of the inputs, the prefix before each. */
 extern void embedding_write_inputs(StringInfo out, const EmbeddingRequest *request);

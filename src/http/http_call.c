@@ -426,6 +426,18 @@ send_without_tail(HttpCall *call)
 	return true;
 }
 
+void
+http_target_complete(HttpTarget *target, const char *const *parameters, int nparameters,
+					 const char *default_path)
+{
+	JsonMember	member;
+
+	if (target->url != NULL)
+		target->url = http_url_complete(target->url, default_path);
+	if (target->headers == NULL && http_json_find(parameters, nparameters, "headers", &member))
+		target->headers = pnstrdup(member.value, member.value_len);
+}
+
 HttpCall *
 http_call_submit(HttpClient *client, const HttpTarget *target, HttpCallKind kind,
 				 const HttpBody *body, void *owner)

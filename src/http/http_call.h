@@ -56,6 +56,13 @@ typedef enum HttpCallKind
 typedef struct HttpCall HttpCall;
 
 /*
+ * Make a target ready: its URL completed by the dialect's path, its headers, if it
+ * has none, taken from the "headers" of these parameter objects.  Palloc'd.
+ */
+extern void http_target_complete(HttpTarget *target, const char *const *parameters, int nparameters,
+								 const char *default_path);
+
+/*
  * What to send.  The text is not copied: it belongs to the context the call is
  * submitted in, or one that lives longer.  A request may end in an optional tail,
  * members of its object that not every service knows: they begin at 'tail' and

@@ -497,6 +497,8 @@ http_client_wait(HttpClient *client, long timeout_ms, uint32 wait_event)
 		collect_done(client);
 		if (latch_set)
 		{
+			if (timeout_ms == 0)
+				SetLatch(MyLatch);
 			CHECK_FOR_INTERRUPTS();
 			return true;
 		}

@@ -44,9 +44,9 @@ extern void http_client_set_max_inflight(HttpClient *client, int max_inflight);
  * Drive the transfers until a call is done, the process latch is set, or
  * timeout_ms have passed (-1: no limit; 0: what can be done without waiting).
  * Returns true when the latch was set; it has been reset then, as after
- * WaitLatch + ResetLatch.  Checks for interrupts in each turn, so it may raise an
- * error; exits on postmaster death.  Returns at once when a call is done
- * already and has not been fetched.
+ * WaitLatch + ResetLatch; with timeout_ms 0 the latch is left as it is.  Checks
+ * for interrupts in each turn, so it may raise an error; exits on postmaster
+ * death.  Returns at once when a call is done already and has not been fetched.
  */
 extern bool http_client_wait(HttpClient *client, long timeout_ms, uint32 wait_event);
 

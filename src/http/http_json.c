@@ -316,6 +316,60 @@ http_json_members(const char *object, JsonMember **members, int *nmembers)
 	return ok;
 }
 
+bool
+http_json_find(const char *const *objects, int nobjects, const char *name, JsonMember *member)
+{
+	bool		found = false;
+
+	for (int i = nobjects - 1; i >= 0 && !found; i--)
+	{
+		JsonMember *members;
+		int			nmembers;
+
+		(void) http_json_members(objects[i], &members, &nmembers);
+		for (int k = nmembers - 1; k >= 0 && !found; k--)
+		{
+			if (http_json_text_is(&members[k].name, name))
+			{
+				*member = members[k];
+				found = true;
+			}
+		}
+		pfree(members);
+	}
+	return found;
+}
+
+void
+http_json_write_members(StringInfo out, const char *const *objects, int nobjects, const char *const *skip)
+{
+	for (int i = 0; i < nobjects; i++)
+	{
+		JsonMember *members;
+		int			nmembers;
+
+		(void) http_json_members(objects[i], &members, &nmembers);
+		for (int k = 0; k < nmembers; k++)
+		{
+			char	   *name = http_json_text_copy(&members[k].name);
+			JsonMember	other;
+			bool		skipped = http_json_find(objects + i + 1, nobjects - i - 1, name, &other);
+
+			for (int s = 0; skip[s] != NULL; s++)
+				skipped |= strcmp(name, skip[s]) == 0;
+			if (!skipped)
+			{
+				appendStringInfoString(out, ",\"");
+				appendBinaryStringInfo(out, members[k].name.start, members[k].name.len);
+				appendStringInfoString(out, "\":");
+				appendBinaryStringInfo(out, members[k].value, members[k].value_len);
+			}
+			pfree(name);
+		}
+		pfree(members);
+	}
+}
+
 void
 http_json_append_utf8(StringInfo out, const char *text, size_t len)
 {

@@ -88,6 +88,16 @@ extern char *http_json_text_copy(const JsonText *text);
  */
 extern bool http_json_members(const char *object, JsonMember **members, int *nmembers);
 
+/*
+ * Several objects as one: of members with the same name the last object's
+ * counts.  What is no object counts as an empty one.
+ */
+extern bool http_json_find(const char *const *objects, int nobjects, const char *name, JsonMember *member);
+
+/* Append these members, each with a comma before it, but none of a name in 'skip' (ended by NULL). */
+extern void http_json_write_members(StringInfo out, const char *const *objects, int nobjects,
+									const char *const *skip);
+
 /* Append a JSON string; invalid UTF-8 becomes U+FFFD. */
 extern void http_json_write_string(StringInfo out, const char *text);
 extern void http_json_write_string_len(StringInfo out, const char *text, size_t len);

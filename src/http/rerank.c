@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "http/http_json.h"
-#include "http/http_url.h"
 #include "http/rerank.h"
 
 #include "utils/memutils.h"
@@ -55,10 +54,11 @@ rerank_provider_exists(const char *provider)
 	return rerank_dialect(provider) != NULL;
 }
 
-/* The members of the parameters object that are not ours, each with a comma before it. */
+/* The parameters that are not ours, each with a comma before it. */
 static void
 write_parameters(StringInfo out, const char *parameters, const RerankDialect *dialect)
 {
+	const char *const own[] = {"model", "query", "top_n", dialect->documents, "headers", NULL};
 	JsonMember *members;
 	int			nmembers;
 
@@ -66,18 +66,7 @@ write_parameters(StringInfo out, const char *parameters, const RerankDialect *di
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("parameters must be a JSON object"));
-	for (int i = 0; i < nmembers; i++)
-	{
-		const JsonText *name = &members[i].name;
-
-		if (http_json_text_is(name, "model") || http_json_text_is(name, "query") ||
-			http_json_text_is(name, "top_n") || http_json_text_is(name, dialect->documents))
-			continue;
-		appendStringInfoString(out, ",\"");
-		appendBinaryStringInfo(out, name->start, name->len);
-		appendStringInfoString(out, "\":");
-		appendBinaryStringInfo(out, members[i].value, members[i].value_len);
-	}
+	http_json_write_members(out, &parameters, 1, own);
 }
 
 RerankCall *
@@ -131,8 +120,7 @@ rerank_submit(HttpClient *client, const RerankModel *model, const char *query,
 	body.text = out.data;
 	body.len = out.len;
 
-	if (target.url != NULL)
-		target.url = http_url_complete(target.url, dialect->default_path);
+	http_target_complete(&target, &model->parameters, 1, dialect->default_path);
 	call->http = http_call_submit(client, &target, HTTP_CALL_RERANK, &body, call);
 	MemoryContextSwitchTo(old);
 	return call;

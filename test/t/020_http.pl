@@ -295,6 +295,18 @@ for my $case ([ { provider => 'gopher' }, qr/unknown provider/ ], [ { headers =>
 embed({ headers => { 'X-Key' => 'key {secret}' } }, 'x');
 is(($service->log)[-1]{authorization}, undef, 'a header that takes the secret replaces the bearer token');
 
+embed({ parameters => { headers => { 'Authorization' => 'Key {secret}' }, a => 1 } }, 'x');
+is_deeply([ @{ ($service->log)[-1] }{qw(authorization)}, ($service->log)[-1]{parameters}{headers} ], [ "Key $secret", undef ],
+	'headers among the parameters');
+
+# ---- another encoding --------------------------------------------------------------------------------
+
+$node->safe_psql('postgres', q{CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0});
+$node->safe_psql('latin', $declare);
+$service->scenario(dims => 8, rules => [ { status => 400, message => "f\x{fc}r \x{20ac}" } ]);
+like($node->safe_psql('latin', 'SELECT http_embed(' . model() . q{, '{x}')->>'error'}), qr/f\?+r \?+$/,
+	'an error text in a database of another encoding');
+
 # ---- rerank and chat --------------------------------------------------------------------------------
 
 sub rerank

@@ -325,8 +325,10 @@ test_requests(void)
 	static const char *const inputs[] = {"a\"b", "c"};
 	EmbeddingRequest request = {
 		.model = "m", .inputs = inputs, .ninputs = 2, .query = true,
-		.parameters = "{\"a\": 1, \"b\": [2], \"prefix\": \"x\", \"input\": 0}",
-		.purpose_parameters = "{\"b\": {\"c\": null}, \"prefix\": \"q\\n: \"}",
+		.parameters = {
+			"{\"a\": 1, \"b\": [2], \"prefix\": \"x\", \"input\": 0, \"headers\": {}}",
+			"{\"b\": {\"c\": null}, \"prefix\": \"q\\n: \"}"
+		},
 	};
 	static const char *const wanted[] = {
 		"{\"model\":\"m\",\"input\":[\"q\\n: a\\\"b\",\"q\\n: c\"],\"a\":1,\"b\":{\"c\": null}",
