@@ -144,3 +144,10 @@ SELECT vector_combine('{1,2}', '{1,2,3}');
 SELECT vector_combine('{1,1e308}', '{1,1e308}');
 -- states outside an aggregate are not changed in place
 WITH s(state) AS MATERIALIZED (SELECT '{1,1,2}'::float8[]) SELECT vector_accum(state, '[1,1]'), state FROM s;
+
+-- one side out of line, the same for all rows; then another one, and both sides changing
+CREATE TEMPORARY TABLE far (id int, v vector(3000));
+INSERT INTO far SELECT i, array_fill(i, ARRAY[3000])::vector FROM generate_series(0, 5) i;
+SELECT id, (v <-> (SELECT v FROM far WHERE id = 2)) / sqrt(3000) AS distance FROM far ORDER BY v <-> (SELECT v FROM far WHERE id = 2), id;
+SELECT a.id, b.id, round(((a.v <+> b.v) / 3000)::numeric, 6) AS distance FROM far a, far b WHERE (a.id + b.id) % 3 = 0 ORDER BY a.id, b.id;
+SELECT a.id, (SELECT array_agg(round(((a.v <+> b.v) / 3000)::numeric) ORDER BY b.id) FROM far b) AS distances FROM far a ORDER BY a.id;

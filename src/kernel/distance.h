@@ -1,6 +1,6 @@
 /*
  * distance.h
- *		Exact distances between raw arrays of float, half and bits.
+ *		Exact distances between raw arrays of float, half and bits, and conversions.
  *
  * Arrays need no alignment and may be of any length, zero included.  Sums are
  * kept in float, in an order that depends on the level; they overflow to
@@ -49,6 +49,8 @@ typedef struct KernelDistance
 	void		(*widen) (const kernel_half *from, float *to, size_t n);
 	/* Too large a value becomes infinity. */
 	void		(*narrow) (const float *from, kernel_half *to, size_t n);
+	/* Add each element to its sum. */
+	void		(*accumulate) (const float *x, double *sums, size_t n);
 } KernelDistance;
 
 /* The functions in use, once kernel_distance_init() has been called. */

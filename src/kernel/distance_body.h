@@ -146,6 +146,14 @@ narrow(const float *from, kernel_half *to, size_t n)
 		to[i] = kernel_float_to_half(from[i]);
 }
 
+/* No sum depends on another here: the compiler vectorises the plain loop. */
+static void
+accumulate(const float *x, double *sums, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		sums[i] += x[i];
+}
+
 static const KernelDistance functions = {
 	.l2_squared_f32 = l2_squared_f32,
 	.dot_f32 = dot_f32,
@@ -159,6 +167,7 @@ static const KernelDistance functions = {
 	.overlap = overlap,
 	.widen = widen,
 	.narrow = narrow,
+	.accumulate = accumulate,
 };
 
 const KernelDistance *const DISTANCE_TABLE = &functions;

@@ -12,6 +12,7 @@
 #include <math.h>
 
 #include "catalog/pg_type.h"
+#include "kernel/distance.h"
 #include "utils/array.h"
 #include "utils/float.h"
 #include "vector/dense.h"
@@ -76,8 +77,7 @@ add_row(const DenseType *type, SumState state, const DenseVector *v)
 	const float *x = vector_dense_floats(type, v);
 
 	state.values[0] += 1;
-	for (int i = 0; i < v->dim; i++)
-		state.values[i + 1] += x[i];
+	kernel_distance.accumulate(x, state.values + 1, v->dim);
 	if ((const void *) x != (const void *) v->elements)
 		pfree(unconstify(float *, x));
 	PG_RETURN_ARRAYTYPE_P(state.array);

@@ -12,6 +12,7 @@
 #include "kernel/distance.h"
 #include "utils/varbit.h"
 #include "vector/dense.h"
+#include "vector/detoast.h"
 #include "vector/vector_distance.h"
 
 /*
@@ -23,8 +24,8 @@
 	Datum \
 	name(PG_FUNCTION_ARGS) \
 	{ \
-		Type	   *a = (Type *) PG_DETOAST_DATUM(PG_GETARG_DATUM(0)); \
-		Type	   *b = (Type *) PG_DETOAST_DATUM(PG_GETARG_DATUM(1)); \
+		Type	   *a = (Type *) vector_get_argument(fcinfo, 0); \
+		Type	   *b = (Type *) vector_get_argument(fcinfo, 1); \
 		\
 		vector_dense_check_same(&type, (DenseVector *) a, (DenseVector *) b); \
 		PG_RETURN_FLOAT8(result); \
@@ -72,8 +73,8 @@ PG_FUNCTION_INFO_V1(hamming_distance);
 Datum
 hamming_distance(PG_FUNCTION_ARGS)
 {
-	VarBit	   *a = PG_GETARG_VARBIT_P(0);
-	VarBit	   *b = PG_GETARG_VARBIT_P(1);
+	VarBit	   *a = (VarBit *) vector_get_argument(fcinfo, 0);
+	VarBit	   *b = (VarBit *) vector_get_argument(fcinfo, 1);
 
 	check_same_length(a, b);
 	PG_RETURN_FLOAT8((double) kernel_distance.hamming(VARBITS(a), VARBITS(b), VARBITBYTES(a)));
@@ -84,8 +85,8 @@ PG_FUNCTION_INFO_V1(jaccard_distance);
 Datum
 jaccard_distance(PG_FUNCTION_ARGS)
 {
-	VarBit	   *a = PG_GETARG_VARBIT_P(0);
-	VarBit	   *b = PG_GETARG_VARBIT_P(1);
+	VarBit	   *a = (VarBit *) vector_get_argument(fcinfo, 0);
+	VarBit	   *b = (VarBit *) vector_get_argument(fcinfo, 1);
 	KernelOverlap overlap;
 
 	check_same_length(a, b);

@@ -9,6 +9,7 @@
 #include "kernel/distance.h"
 #include "utils/float.h"
 #include "vector/dense.h"
+#include "vector/detoast.h"
 #include "vector/sparse_type.h"
 #include "vector/vector_distance.h"
 
@@ -18,8 +19,8 @@
 	Datum \
 	name(PG_FUNCTION_ARGS) \
 	{ \
-		SparseVector *a = PG_GETARG_SPARSEVEC_P(0); \
-		SparseVector *b = PG_GETARG_SPARSEVEC_P(1); \
+		SparseVector *a = (SparseVector *) vector_get_argument(fcinfo, 0); \
+		SparseVector *b = (SparseVector *) vector_get_argument(fcinfo, 1); \
 		KernelSparse x = vector_sparse_elements(a); \
 		KernelSparse y = vector_sparse_elements(b); \
 		\

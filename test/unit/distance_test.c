@@ -284,6 +284,29 @@ test_conversions(const KernelDistance *k, const char *level)
 	report(level, "conversions of halves");
 }
 
+static void
+test_accumulate(const KernelDistance *k, const char *level)
+{
+	float		x[133];
+	double		sums[133],
+				expected[133];
+
+	for (int n = 0; n <= 133; n++)
+	{
+		for (int i = 0; i < 133; i++)
+		{
+			x[i] = random_float((Kind) (i % KINDS));
+			sums[i] = (double) random_float(ORDINARY);
+			expected[i] = sums[i] + (i < n ? (double) x[i] : 0);
+		}
+		k->accumulate(x, sums, n);
+		for (int i = 0; i < 133; i++)
+			if (sums[i] != expected[i])
+				complain("accumulate", n, sums[i], expected[i]);
+	}
+	report(level, "sums of columns");
+}
+
 /* The plain conversion against its definition: the nearest half, the even one of two. */
 static void
 test_half_rounding(void)
@@ -332,6 +355,7 @@ main(void)
 		}
 		test_bits(k, name);
 		test_conversions(k, name);
+		test_accumulate(k, name);
 	}
 	printf("1..%d\n", test_number);
 	return failed_tests != 0;

@@ -1,0 +1,23 @@
+/*
+ * detoast.h
+ *		Arguments of functions that are called once per row.  Private to this room.
+ */
+#ifndef VECTOR_DETOAST_H
+#define VECTOR_DETOAST_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+
+extern struct varlena *vector_detoast_argument(FunctionCallInfo fcinfo, int n);
+
+/* Argument n (0 or 1) with a four-byte header; plain values cost one comparison. */
+static inline struct varlena *
+vector_get_argument(FunctionCallInfo fcinfo, int n)
+{
+	struct varlena *value = (struct varlena *) PG_GETARG_POINTER(n);
+
+	return likely(VARATT_IS_4B_U(value)) ? value : vector_detoast_argument(fcinfo, n);
+}
+
+#endif							/* VECTOR_DETOAST_H */
