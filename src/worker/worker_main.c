@@ -280,6 +280,8 @@ worker_setup(void)
 
 	if (!worker_begin("starting"))
 		leave_absent();
+	/* texts are converted to UTF-8 outside transactions: that works for the client's encoding only */
+	SetConfigOption("client_encoding", "UTF8", PGC_USERSET, PGC_S_SESSION);
 	vector_type_init(&MyWorker->vector, catalog_vector_type(), WorkerContext);
 	old = MemoryContextSwitchTo(WorkerContext);
 	MyWorker->client = http_client_create(WorkerContext, worker_max_inflight);
