@@ -62,6 +62,12 @@
 #define compat_relation_owned(relid, roleid) pg_class_ownercheck((relid), (roleid))
 #endif
 
+#if PG_VERSION_NUM >= 160000
+#define compat_database_owned(dbid, roleid) object_ownercheck(DatabaseRelationId, (dbid), (roleid))
+#else
+#define compat_database_owned(dbid, roleid) pg_database_ownercheck((dbid), (roleid))
+#endif
+
 /* A database whose DROP was interrupted; 15 has the mark from 15.4 on, its name only later. */
 #define compat_database_is_invalid(form) ((form)->datconnlimit == -2)
 

@@ -141,6 +141,7 @@ worker_ended(int i)
 			slot->restarts = 0;
 		slot->next_start = TimestampTzPlusMilliseconds(now, Min(RESTART_MIN_MS << Min(slot->restarts, 10),
 																RESTART_MAX_MS));
+		slot->next_start = Max(slot->next_start, slot->hold_until);
 		slot->restarts++;
 		slot->state = WORKER_WANTED;
 	}

@@ -73,5 +73,6 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	worker_shmem_init();
+	worker_database_init();
 	launcher_register();
 }

@@ -40,6 +40,7 @@ typedef struct WorkerDatabase
 	pid_t		pid;
 	Latch	   *latch;			/* the worker's, NULL when none runs */
 	TimestampTz next_start;
+	TimestampTz hold_until;		/* somebody wants the database to himself */
 	TimestampTz started_at;
 	int			restarts;		/* in a row, for the back-off */
 	bool		no_slot;		/* the postmaster had no free background worker slot */
@@ -90,6 +91,9 @@ extern void worker_on_commit(int changed);
 extern PGDLLEXPORT void launcher_main(Datum arg);
 extern PGDLLEXPORT void worker_main(Datum arg);
 extern void launcher_register(void);
+
+/* ---- worker_database.c ---- */
+extern void worker_database_init(void);
 
 /* ---- settings (vecsync_init.c) ------------------------------------------------------ */
 

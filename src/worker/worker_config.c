@@ -147,8 +147,8 @@ build_sql(WorkerVectorizer *v)
 				errmsg("the content view of vectorizer \"%s\" is missing", def->name));
 	target = quote_identifier(def->target_column);
 
-	rows = psprintf("FROM %s JOIN %s AS s ON %s", key_arrays(v->nkeys), catalog_relation_name(def->content_view),
-					key_join(keys, v->nkeys));
+	rows = psprintf("FROM %s JOIN %s AS s ON %s", key_arrays(v->nkeys),
+					catalog_relation_name(def->content_view), key_join(keys, v->nkeys));
 	v->read_sql =
 		MemoryContextStrdup(v->context, psprintf("SELECT k.ord::pg_catalog.int4, s.content %s", rows));
 	v->lock_sql =

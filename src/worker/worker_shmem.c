@@ -92,6 +92,7 @@ worker_find_database(Oid database, bool create)
 		free_slot->pid = 0;
 		free_slot->latch = NULL;
 		free_slot->next_start = 0;
+		free_slot->hold_until = 0;
 		free_slot->restarts = 0;
 		free_slot->no_slot = false;
 		pg_atomic_write_u32(&free_slot->rows_changed, 0);

@@ -290,6 +290,7 @@ worker_wait(PG_FUNCTION_ARGS)
 				errhint("Without a worker there is nothing to wait for."));
 	/* what this transaction has noted, but not yet written, is its own change, too */
 	queue_flush();
+	CommandCounterIncrement();
 
 	ConditionVariablePrepareToSleep(&worker_shared->progressed);
 	while ((pending = pending_up_to(v->id, &last)))

@@ -35,6 +35,8 @@ CREATE FUNCTION vecsync.create_model(
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $function$
 #variable_conflict use_variable
+DECLARE
+    broken text;
 BEGIN
     IF EXISTS (SELECT FROM vecsync.model m WHERE m.name = create_model.name) THEN
         IF if_not_exists THEN
@@ -54,6 +56,12 @@ BEGIN
         WHERE m.name = create_model.name;
     END IF;
     RETURN name;
+EXCEPTION WHEN check_violation THEN
+    GET STACKED DIAGNOSTICS broken = CONSTRAINT_NAME;
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+        MESSAGE = format('invalid value of option "%s"', substring(broken FROM '^model_(.*)_check$')),
+        DETAIL = (SELECT 'It must satisfy ' || pg_get_expr(c.conbin, c.conrelid) || '.' FROM pg_constraint c
+                  WHERE c.conrelid = 'vecsync.model'::regclass AND c.conname = broken);
 END
 $function$;
 REVOKE ALL ON FUNCTION vecsync.create_model FROM PUBLIC;
@@ -66,6 +74,7 @@ AS $function$
 #variable_conflict use_variable
 DECLARE
     unknown text;
+    broken text;
 BEGIN
     SELECT o INTO unknown FROM jsonb_object_keys(options) o
     WHERE o NOT IN ('url', 'model', 'provider', 'secret', 'parameters', 'document_parameters', 'query_parameters',
@@ -90,6 +99,12 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('model "%s" does not exist', name);
     END IF;
+EXCEPTION WHEN check_violation THEN
+    GET STACKED DIAGNOSTICS broken = CONSTRAINT_NAME;
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+        MESSAGE = format('invalid value of option "%s"', substring(broken FROM '^model_(.*)_check$')),
+        DETAIL = (SELECT 'It must satisfy ' || pg_get_expr(c.conbin, c.conrelid) || '.' FROM pg_constraint c
+                  WHERE c.conrelid = 'vecsync.model'::regclass AND c.conname = broken);
 END
 $function$;
 REVOKE ALL ON FUNCTION vecsync.alter_model FROM PUBLIC;

@@ -30,6 +30,10 @@ CREATE FUNCTION vecsync._vector_type() RETURNS regtype
 CREATE FUNCTION vecsync._worker_problem() RETURNS text
     LANGUAGE c AS 'MODULE_PATHNAME', 'worker_problem';
 
+-- Marks the text in a vectorizer's view; through it the view depends on the extension.
+CREATE FUNCTION vecsync._content(text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN $1;
+
 -- Makes sure that the table has a column for vectors of that many dimensions.
 CREATE FUNCTION vecsync._ensure_column(source regclass, target name, dimensions integer) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -142,7 +146,7 @@ BEGIN
     PERFORM vecsync._ensure_column(source, target, dimensions);
     SELECT c.relname, format('%I.%I', n.nspname, vecsync._object_name(id, 'content', name)) INTO relname, content_view
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
-    EXECUTE format('CREATE VIEW %s (%s, content, vector) WITH (security_invoker) AS SELECT %s, %s, %I FROM %s', content_view,
+    EXECUTE format('CREATE VIEW %s (%s, content, vector) WITH (security_invoker) AS SELECT %s, vecsync._content(%s), %I FROM %s', content_view,
                    (SELECT string_agg('k' || n, ', ' ORDER BY n) FROM generate_subscripts(keys, 1) n),
                    (SELECT string_agg(format('%I.%I', relname, k), ', ' ORDER BY n) FROM unnest(keys) WITH ORDINALITY u(k, n)),
                    compiled.expression, target, source);

@@ -1,0 +1,84 @@
+# Kills at any time: after restart every row has the vector of its current text, nothing is lost.
+
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep);
+use VecsyncNode;
+
+my ($node, $service) = VecsyncNode::start(dims => 8, scenario => { delay_ms => 30 }, conf => ['restart_after_crash = on']);
+
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+sub worker { return sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'vecsync worker'}) }
+
+sub in_flight { return ok($service->wait_for(sub { $_[0]{requests} > 0 && $_[0]{in_flight} > 0 }, 30), "$_[0]: requests are under way") }
+
+sub back { return $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'vecsync worker'}) }
+
+sql(q{CREATE TABLE t (id int PRIMARY KEY, body text); INSERT INTO t SELECT i, 'row ' || i FROM generate_series(1, 3000) i});
+VecsyncNode::vectorizer($node, $service, 't', 'body');
+
+# ---- kill -9 of the worker: the server restarts everything --------------------------------
+in_flight('worker');
+kill 9, worker();
+$node->poll_query_until('postgres', 'SELECT true');
+ok(back(), 'worker: another one runs');
+sql(q{UPDATE t SET body = 'changed ' || id WHERE id % 7 = 0});
+ok(VecsyncNode::settle($node, 't'), 'worker killed: worked off');
+VecsyncNode::in_step($node, 't', 'body', 'worker killed: in step');
+
+# ---- a worker that is told to end ------------------------------------------------------------
+sql(q{UPDATE t SET body = 'again ' || id});
+in_flight('terminate');
+sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'vecsync worker'});
+ok(VecsyncNode::settle($node, 't'), 'worker terminated: worked off');
+VecsyncNode::in_step($node, 't', 'body', 'worker terminated: in step');
+
+# ---- kill -9 of the service -----------------------------------------------------------------
+sql(q{UPDATE t SET body = 'service ' || id});
+in_flight('service');
+$service->kill;
+sql(q{UPDATE t SET body = 'while it was away ' || id WHERE id % 5 = 0; DELETE FROM t WHERE id % 11 = 0});
+ok(VecsyncNode::poll($node, q{SELECT state FROM vecsync.status}, 'waiting for the service'), 'service: its absence is in the status');
+$service->start;
+ok(VecsyncNode::settle($node, 't'), 'service killed: worked off');
+VecsyncNode::in_step($node, 't', 'body', 'service killed: in step');
+is(sql('SELECT count(*) FROM vecsync.failed'), '0', 'service killed: no row is given up');
+
+# ---- immediate stop of the server ----------------------------------------------------------------
+sql(q{UPDATE t SET body = 'stop ' || id});
+in_flight('immediate stop');
+$node->stop('immediate');
+$node->start;
+ok(VecsyncNode::settle($node, 't'), 'immediate stop: worked off');
+VecsyncNode::in_step($node, 't', 'body', 'immediate stop: in step');
+
+# ---- crashes at chosen points ----------------------------------------------------------------------
+for my $point (qw(worker_answered worker_written worker_waits))
+{
+	sql("ALTER SYSTEM SET vecsync.debug_crash = '$point'");
+	my $log = -s $node->logfile;
+	# the crash may end these sessions, too
+	$node->psql('postgres', 'SELECT pg_reload_conf()');
+	$node->poll_query_until('postgres', 'SELECT true');
+	$node->psql('postgres', "UPDATE t SET body = '$point ' || id");
+	my $crashed = 0;
+	for (1 .. 100)
+	{
+		$crashed = slurp_file($node->logfile, $log) =~ /"vecsync worker".*terminated by signal 6/;
+		last if $crashed;
+		sleep 0.1;
+	}
+	ok($crashed, "the worker crashes at $point");
+	$node->stop('immediate');
+	$node->adjust_conf('postgresql.auto.conf', 'vecsync.debug_crash', undef);
+	$node->start;
+	ok(VecsyncNode::settle($node, 't'), "crash at $point: worked off");
+	VecsyncNode::in_step($node, 't', 'body', "crash at $point: in step");
+}
+
+$service->stop;
+$node->stop;
+done_testing();

@@ -1,0 +1,117 @@
+# Databases come, go, are dumped and copied; the extension is dropped and made again; a standby takes over.
+
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+use VecsyncNode;
+
+my ($node, $service) = VecsyncNode::start(dims => 8, init => { allows_streaming => 1 });
+my $url = $service->url;
+
+sub sql { return $node->safe_psql($_[1] || 'postgres', $_[0]) }
+
+sub workers
+{
+	my ($n, $what) = @_;
+	return ok($node->poll_query_until('postgres', qq{SELECT count(*) = $n FROM pg_stat_activity WHERE backend_type = 'vecsync worker'}), $what);
+}
+
+sub table
+{
+	my ($database, $rows) = @_;
+	VecsyncNode::extension($node, $database) if $database ne 'postgres';
+	sql("CREATE TABLE t (id int PRIMARY KEY, body text); INSERT INTO t SELECT i, '$database ' || i FROM generate_series(1, $rows) i", $database);
+	sql("SELECT vecsync.create_model('m', url => '$url', model => 'fake'); SELECT vecsync.create_vectorizer('t', 'm', '{body}')", $database);
+	return;
+}
+
+sub embedded
+{
+	my ($database, $rows, $what) = @_;
+	return is(sql(q{SELECT vecsync.wait('t', '60s'); SELECT count(*) FROM t WHERE embedding = expected_vector(body, 8)}, $database), "t\n$rows", $what);
+}
+
+# ---- several databases -------------------------------------------------------------
+sql('CREATE DATABASE one');
+sql('CREATE DATABASE two');
+sql('CREATE DATABASE plain');
+table('postgres', 100);
+table('one', 200);
+table('two', 300);
+embedded('postgres', 100, 'the first database');
+embedded('one', 200, 'a second one, without configuration');
+embedded('two', 300, 'a third one');
+workers(3, 'a worker for each database that has the extension, none for the others');
+is(sql(q{SELECT string_agg(datname, ',' ORDER BY datname) FROM pg_stat_activity WHERE backend_type = 'vecsync worker'}), 'one,postgres,two', 'and they say where they are');
+
+# ---- drop, rename, copy ---------------------------------------------------------------
+my $start = time;
+sql('DROP DATABASE two');
+cmp_ok(time - $start, '<', 3, 'DROP DATABASE does not wait for the worker');
+sql('ALTER DATABASE one RENAME TO uno');
+sql(q{INSERT INTO t VALUES (1001, 'renamed')}, 'uno');
+embedded('uno', 201, 'a renamed database is followed');
+sql('CREATE DATABASE copy TEMPLATE uno');
+sql(q{INSERT INTO t VALUES (1002, 'in the copy')}, 'copy');
+embedded('copy', 202, 'so is a copy');
+sql('DROP DATABASE copy WITH (FORCE)');
+
+# ---- the extension goes and comes -----------------------------------------------------------
+sql('DROP EXTENSION vecsync CASCADE', 'uno');
+is(sql(q{SELECT count(*) FROM pg_class WHERE relname LIKE 'vecsync%'}, 'uno') . sql(q{SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'vecsync%'}, 'uno'), '00', 'DROP EXTENSION CASCADE leaves nothing behind');
+is(sql('SELECT count(embedding) FROM t', 'uno'), '201', 'but the vectors');
+sql('UPDATE t SET body = body || 1', 'uno');
+sql('CREATE EXTENSION vecsync', 'uno');
+sql("SELECT vecsync.create_model('m', url => '$url', model => 'fake'); SELECT vecsync.create_vectorizer('t', 'm', '{body}')", 'uno');
+embedded('uno', 201, 'and it works again');
+
+# ---- dump and restore -----------------------------------------------------------------------
+$service->scenario(dims => 8);
+sql(q{SELECT vecsync.pause('t'); INSERT INTO t VALUES (2001, 'pending at dump time')}, 'uno');
+my $dump = $node->basedir . '/dump.sql';
+command_ok([ 'pg_dump', '-h', $node->host, '-p', $node->port, '-f', $dump, 'uno' ], 'pg_dump');
+sql('CREATE DATABASE restored');
+command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-h', $node->host, '-p', $node->port, '-d', 'restored', '-f', $dump ], 'restore');
+is(sql('SELECT count(*) FROM t WHERE embedding = expected_vector(body, 8)', 'restored'), '201', 'the vectors are in the dump');
+sql(q{SELECT vecsync.resume('t'); UPDATE t SET body = 'changed' WHERE id = 5}, 'restored');
+embedded('restored', 202, 'a restored database goes on');
+is($service->stats->{inputs}, 2, 'and asks only for what was pending or changed');
+is(sql(q{SELECT vecsync.create_vectorizer('t', 'm', 'body', name => 'second', destination => 'column:second')}, 'restored'), 'second', 'new vectorizers get new numbers');
+
+# ---- standby and promotion --------------------------------------------------------------------
+$node->backup('b');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'b', has_streaming => 1);
+$standby->start;
+$node->wait_for_catchup($standby);
+is($standby->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'vecsync%'}), '0', 'a standby is idle');
+is($standby->safe_psql('postgres', q{SELECT key->>'id' FROM vecsync.search('t', 'postgres 42', top_k => 1)}), '42', 'and answers questions');
+$node->stop('fast');
+$standby->promote;
+$standby->safe_psql('postgres', q{INSERT INTO t VALUES (3001, 'after promotion')});
+is($standby->safe_psql('postgres', q{SELECT vecsync.wait('t', '60s')}), 't', 'a promoted standby starts workers');
+is($standby->safe_psql('postgres', q{SELECT count(*) FROM t WHERE embedding = expected_vector(body, 8)}), '101', 'and goes on');
+$standby->stop;
+
+# ---- not preloaded -------------------------------------------------------------------------------
+my $bare = PostgreSQL::Test::Cluster->new('bare');
+$bare->init;
+$bare->start;
+my ($out, $err);
+$bare->psql('postgres', qq{CREATE EXTENSION vecsync CASCADE; CREATE TABLE t (id int PRIMARY KEY, body text);
+	SELECT vecsync.create_model('m', url => '$url', model => 'fake'); SELECT vecsync.create_vectorizer('t', 'm', 'body'); INSERT INTO t VALUES (1, 'x')}, stdout => \$out, stderr => \$err);
+like($err, qr/WARNING:  vecsync is not in shared_preload_libraries/, 'without preload a warning says what to do');
+is($bare->safe_psql('postgres', q{SELECT worker, pending FROM vecsync.status}), 'not preloaded|1', 'and so does the status');
+is($bare->safe_psql('postgres', q{SELECT vector_dims(vecsync.embed('m', 'x'))}), '8', 'questions work');
+$bare->psql('postgres', q{SELECT vecsync.wait('t')}, stderr => \$err);
+like($err, qr/ERROR:  vecsync is not in shared_preload_libraries/, 'wait says so, too');
+$bare->append_conf('postgresql.conf', "shared_preload_libraries = 'vecsync'");
+$bare->restart;
+is($bare->safe_psql('postgres', q{SELECT vecsync.wait('t', '60s')}), 't', 'after a restart with preload the queue is worked off');
+$bare->stop;
+
+$service->stop;
+done_testing();
