@@ -13,6 +13,7 @@ ROOMS = {
     "quant": {"base", "kernel"},
     "hnsw": {"base", "kernel", "vector", "quant"},
     "ivfflat": {"base", "kernel", "vector", "quant"},
+    "library": {"base", "kernel", "vector", "quant", "hnsw", "ivfflat"},
     "http": {"base"},
     "queue": {"base"},
     "worker": {"base", "http", "queue"},

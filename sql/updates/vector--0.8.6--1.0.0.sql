@@ -171,3 +171,10 @@ COMMENT ON OPERATOR = (sparsevec, sparsevec) IS 'equal';
 COMMENT ON OPERATOR <> (sparsevec, sparsevec) IS 'not equal';
 COMMENT ON OPERATOR >= (sparsevec, sparsevec) IS 'greater than or equal';
 COMMENT ON OPERATOR > (sparsevec, sparsevec) IS 'greater than';
+
+-- the access method hnsw: the same objects, other code behind them; indexes must be rebuilt
+COMMENT ON ACCESS METHOD hnsw IS 'graph of nearest neighbors';
+COMMENT ON FUNCTION hnswhandler(internal) IS 'hnsw access method handler';
+COMMENT ON FUNCTION hnsw_halfvec_support(internal) IS 'names the type of an operator class';
+COMMENT ON FUNCTION hnsw_bit_support(internal) IS 'names the type of an operator class';
+COMMENT ON FUNCTION hnsw_sparsevec_support(internal) IS 'names the type of an operator class';

@@ -71,4 +71,52 @@
 /* A database whose DROP was interrupted; 15 has the mark from 15.4 on, its name only later. */
 #define compat_database_is_invalid(form) ((form)->datconnlimit == -2)
 
+#ifndef FRONTEND
+/* What names a relation's files, as a key without padding. */
+#if PG_VERSION_NUM >= 160000
+#include "storage/relfilelocator.h"
+typedef RelFileLocator CompatRelFile;
+#define compat_rel_file(rel) ((rel)->rd_locator)
+#else
+#include "storage/relfilenode.h"
+typedef RelFileNode CompatRelFile;
+#define compat_rel_file(rel) ((rel)->rd_node)
+#endif
+
+/* From 17 on an access method declares that it can build with workers; before, it just does. */
+#if PG_VERSION_NUM >= 170000
+#define compat_am_can_build_parallel(am) ((am)->amcanbuildparallel = true)
+#else
+#define compat_am_can_build_parallel(am) ((void) (am))
+#endif
+
+/* Workers for a build: from 17 on the server plans them for every access method that asks. */
+#if PG_VERSION_NUM >= 170000
+#define compat_index_build_workers(heap, index, info) ((info)->ii_ParallelWorkers)
+#else
+#define compat_index_build_workers(heap, index, info) \
+	plan_create_index_workers(RelationGetRelid(heap), RelationGetRelid(index))
+#endif
+
+/* 18 keeps refused plans apart from dear ones. */
+#if PG_VERSION_NUM >= 180000
+#define compat_disable_index_path(index_path) ((index_path)->path.disabled_nodes = 2)
+#else
+#define compat_disable_index_path(index_path) ((void) (index_path))
+#endif
+
+/* 18 shows the number of index searches in EXPLAIN. */
+#if PG_VERSION_NUM >= 180000
+#define compat_count_index_search(scan) \
+	do { \
+		if ((scan)->instrument != NULL) \
+			(scan)->instrument->nsearches++; \
+	} while (0)
+#define compat_vacuum_delay_point() vacuum_delay_point(false)
+#else
+#define compat_count_index_search(scan) ((void) (scan))
+#define compat_vacuum_delay_point() vacuum_delay_point()
+#endif
+#endif							/* !FRONTEND */
+
 #endif							/* BASE_COMPAT_H */

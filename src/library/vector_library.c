@@ -1,11 +1,12 @@
 /*
- * vector_init.c
- *		What happens when the library is loaded.
+ * vector_library.c
+ *		What happens when vector.so is loaded.
  */
 #include "postgres.h"
 
 #include "base/debug_point.h"
 #include "fmgr.h"
+#include "hnsw/hnsw.h"
 #include "kernel/distance.h"
 
 PG_MODULE_MAGIC;
@@ -17,4 +18,5 @@ _PG_init(void)
 {
 	debug_point_init("vector");
 	kernel_distance_init();
+	hnsw_init();
 }

@@ -1,0 +1,394 @@
+/*
+ * hnsw_graph.c
+ *		The graph in memory, while an index is built.
+ *
+ * Processes build one graph together.  A list of neighbors is changed under
+ * the lock its number maps to, and read without: a reader may see a list half
+ * old, half new, but every number in it is that of a complete node.
+ */
+#include "postgres.h"
+
+#include <float.h>
+
+#include "hnsw/hnsw_graph.h"
+#include "hnsw/hnsw_queue.h"
+#include "miscadmin.h"
+
+/* Searches start from the nearest of so many nodes, spread over those there are. */
+#define ENTRY_MIN	128
+#define ENTRY_SEEDS	4
+
+static Size
+nodes_offset(void)
+{
+	return MAXALIGN(sizeof(GraphHeader));
+}
+
+static Size
+neighbors_offset(uint32 capacity)
+{
+	return nodes_offset() + MAXALIGN(sizeof(GraphNode) * (Size) capacity);
+}
+
+static Size
+codes_offset(int m, uint32 capacity)
+{
+	return TYPEALIGN(64, neighbors_offset(capacity) + sizeof(uint32) * 2 * m * (Size) capacity);
+}
+
+Size
+hnsw_graph_row_bytes(const QuantSpec *spec, int m)
+{
+	return sizeof(GraphNode) + sizeof(uint32) * 2 * m + MAXALIGN(quant_graph_bytes(spec));
+}
+
+Size
+hnsw_graph_bytes(const QuantSpec *spec, int m, uint32 capacity)
+{
+	return codes_offset(m, capacity) + MAXALIGN(quant_graph_bytes(spec)) * (Size) capacity;
+}
+
+void
+hnsw_graph_create(GraphHeader *header, uint32 capacity, int tranche)
+{
+	header->capacity = capacity;
+	pg_atomic_init_u32(&header->count, 0);
+	for (int i = 0; i < GRAPH_LOCKS; i++)
+		LWLockInitialize(&header->locks[i].lock, tranche);
+}
+
+/* Work on a graph from this process; memory comes from the current context. */
+void
+hnsw_graph_attach(HnswGraph *graph, const HnswIndex *ix, GraphHeader *header, bool shared)
+{
+	char	   *base = (char *) header;
+	uint32		capacity = header->capacity;
+
+	memset(graph, 0, sizeof(HnswGraph));
+	graph->spec = &ix->spec;
+	graph->m = ix->m;
+	graph->ef = ix->ef_construction;
+	graph->shared = shared;
+	graph->code_bytes = MAXALIGN(quant_graph_bytes(&ix->spec));
+	graph->header = header;
+	graph->nodes = (GraphNode *) (base + nodes_offset());
+	graph->neighbors = (uint32 *) (base + neighbors_offset(capacity));
+	graph->codes = (uint8 *) (base + codes_offset(ix->m, capacity));
+
+	quant_init_query(&ix->spec, &graph->query);
+	quant_init_codes(&ix->spec, &graph->own);
+	graph->work = palloc(sizeof(float) * ix->spec.dims);
+	graph->visited = palloc_extended(capacity / 8 + 1, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	graph->marked_size = 4096;
+	graph->marked = palloc(sizeof(uint32) * graph->marked_size);
+	graph->frontier_size = 4096;
+	graph->frontier = palloc(sizeof(HnswCandidate) * graph->frontier_size);
+	graph->nearest = palloc(sizeof(HnswCandidate) * (graph->ef + 1));
+	graph->selected = palloc(sizeof(HnswNeighbor) * graph->ef);
+	graph->relinked = palloc(sizeof(HnswNeighbor) * (2 * ix->m + 1));
+}
+
+uint32
+hnsw_graph_count(const HnswGraph *graph)
+{
+	return Min(pg_atomic_read_u32(&graph->header->count), graph->header->capacity);
+}
+
+static inline uint8 *
+node_code(const HnswGraph *graph, uint32 id)
+{
+	return graph->codes + graph->code_bytes * id;
+}
+
+static inline uint32 *
+node_neighbors(const HnswGraph *graph, uint32 id)
+{
+	return graph->neighbors + (Size) 2 * graph->m * id;
+}
+
+static inline bool
+visit(HnswGraph *graph, uint32 id)
+{
+	uint8		bit = 1 << (id % 8);
+
+	if (graph->visited[id / 8] & bit)
+		return false;
+	graph->visited[id / 8] |= bit;
+	if (unlikely(graph->marked_count == graph->marked_size))
+	{
+		graph->marked_size *= 2;
+		graph->marked = repalloc_huge(graph->marked, sizeof(uint32) * (Size) graph->marked_size);
+	}
+	graph->marked[graph->marked_count++] = id;
+	return true;
+}
+
+/* Keep the ef nearest in a max-heap; false when this one is too far. */
+static bool
+keep_nearest(HnswGraph *graph, int *count, HnswCandidate candidate)
+{
+	HnswCandidate *heap = graph->nearest;
+	int			i;
+
+	if (*count < graph->ef)
+	{
+		for (i = (*count)++; i > 0 && heap[(i - 1) / 2].distance < candidate.distance; i = (i - 1) / 2)
+			heap[i] = heap[(i - 1) / 2];
+		heap[i] = candidate;
+		return true;
+	}
+	if (candidate.distance >= heap[0].distance)
+		return false;
+	for (i = 0;;)
+	{
+		int			child = 2 * i + 1;
+
+		if (child >= *count)
+			break;
+		if (child + 1 < *count && heap[child + 1].distance > heap[child].distance)
+			child++;
+		if (heap[child].distance <= candidate.distance)
+			break;
+		heap[i] = heap[child];
+		i = child;
+	}
+	heap[i] = candidate;
+	return true;
+}
+
+static inline HnswCandidate
+look_at(HnswGraph *graph, uint32 id)
+{
+	HnswCandidate candidate;
+
+	candidate.node = id;
+	candidate.distance = quant_graph_distance(&graph->query, node_code(graph, id), graph->nodes[id].factors);
+	return candidate;
+}
+
+static inline void
+offer(HnswGraph *graph, HnswCandidate candidate, int *frontier_count, int *nearest_count)
+{
+	if (!keep_nearest(graph, nearest_count, candidate))
+		return;
+	if (unlikely(*frontier_count == graph->frontier_size))
+	{
+		graph->frontier_size *= 2;
+		graph->frontier = repalloc_huge(graph->frontier, sizeof(HnswCandidate) * (Size) graph->frontier_size);
+	}
+	candidate_push(graph->frontier, frontier_count, candidate);
+}
+
+/* The nearest of nodes spread evenly over the first "end", into seeds; returns how many. */
+static int
+find_seeds(HnswGraph *graph, uint32 end, HnswCandidate *seeds)
+{
+	uint32		step = 1;
+	int			count = 0;
+
+	while (end / step >= 2 * ENTRY_MIN)
+		step *= 2;
+	for (uint32 id = 0; id < end; id += step)
+	{
+		HnswCandidate candidate;
+		int			i;
+
+		if (!graph->nodes[id].ready || graph->nodes[id].alias)
+			continue;
+		candidate = look_at(graph, id);
+		if (count == ENTRY_SEEDS && candidate.distance >= seeds[ENTRY_SEEDS - 1].distance)
+			continue;
+		i = count < ENTRY_SEEDS ? count++ : ENTRY_SEEDS - 1;
+		for (; i > 0 && seeds[i - 1].distance > candidate.distance; i--)
+			seeds[i] = seeds[i - 1];
+		seeds[i] = candidate;
+	}
+	return count;
+}
+
+static void
+prefetch_code(const HnswGraph *graph, uint32 id)
+{
+	const uint8 *code = node_code(graph, id);
+	Size		bytes = Min(graph->code_bytes, 512);
+
+	for (Size i = 0; i < bytes; i += 64)
+		__builtin_prefetch(code + i);
+	__builtin_prefetch(&graph->nodes[id]);
+}
+
+/* The ef nearest of the first "end" nodes, in graph->nearest; returns how many. */
+static int
+search(HnswGraph *graph, uint32 end)
+{
+	HnswCandidate seeds[ENTRY_SEEDS];
+	int			frontier_count = 0;
+	int			nearest_count = 0;
+	int			seed_count = find_seeds(graph, end, seeds);
+
+	for (int i = 0; i < seed_count; i++)
+	{
+		visit(graph, seeds[i].node);
+		offer(graph, seeds[i], &frontier_count, &nearest_count);
+	}
+	while (frontier_count > 0)
+	{
+		uint32		fresh[HNSW_MAX_NEIGHBORS];
+		int			fresh_count = 0;
+		HnswCandidate candidate = candidate_pop(graph->frontier, &frontier_count);
+		const uint32 *ids = node_neighbors(graph, candidate.node);
+		uint32		count;
+
+		if (nearest_count == graph->ef && candidate.distance > graph->nearest[0].distance)
+			break;
+		count = Min(*(volatile uint32 *) &graph->nodes[candidate.node].count, 2 * (uint32) graph->m);
+		for (uint32 i = 0; i < count; i++)
+		{
+			uint32		id = ((const volatile uint32 *) ids)[i];
+
+			if (visit(graph, id))
+			{
+				prefetch_code(graph, id);
+				fresh[fresh_count++] = id;
+			}
+		}
+		for (int i = 0; i < fresh_count; i++)
+			offer(graph, look_at(graph, fresh[i]), &frontier_count, &nearest_count);
+	}
+	for (int i = 0; i < graph->marked_count; i++)
+		graph->visited[graph->marked[i] / 8] = 0;
+	graph->marked_count = 0;
+	return nearest_count;
+}
+
+static int
+by_distance(const void *a, const void *b)
+{
+	float		x = ((const HnswNeighbor *) a)->distance;
+	float		y = ((const HnswNeighbor *) b)->distance;
+
+	return (x > y) - (x < y);
+}
+
+static void
+set_neighbor(HnswGraph *graph, HnswNeighbor *neighbor, uint32 id, float distance)
+{
+	neighbor->node = id;
+	neighbor->distance = distance;
+	neighbor->code = node_code(graph, id);
+	neighbor->factors = graph->nodes[id].factors;
+}
+
+/* Add an edge from "to" to "added", choosing anew when the list is full. */
+static void
+link_back(HnswGraph *graph, uint32 to, uint32 added, float distance)
+{
+	GraphNode  *node = &graph->nodes[to];
+	uint32	   *ids = node_neighbors(graph, to);
+	LWLock	   *lock = &graph->header->locks[to % GRAPH_LOCKS].lock;
+
+	if (graph->shared)
+		LWLockAcquire(lock, LW_EXCLUSIVE);
+	if (node->count < 2 * (uint32) graph->m)
+	{
+		ids[node->count] = added;
+		pg_write_barrier();
+		node->count++;
+	}
+	else
+	{
+		int			n = 2 * graph->m;
+
+		for (int i = 0; i < n; i++)
+			prefetch_code(graph, ids[i]);
+		for (int i = 0; i < n; i++)
+			set_neighbor(graph, &graph->relinked[i], ids[i],
+						 quant_pair_distance(graph->spec, node_code(graph, to), node->factors,
+											 node_code(graph, ids[i]), graph->nodes[ids[i]].factors));
+		set_neighbor(graph, &graph->relinked[n], added, distance);
+		qsort(graph->relinked, n + 1, sizeof(HnswNeighbor), by_distance);
+		n = hnsw_select(graph->spec, graph->relinked, n + 1, graph->m, n);
+		for (int i = 0; i < n; i++)
+			ids[i] = graph->relinked[i].node;
+		node->count = n;
+	}
+	if (graph->shared)
+		LWLockRelease(lock);
+}
+
+/* Hang an equal value on its twin's chain. */
+static void
+chain(HnswGraph *graph, uint32 twin, uint32 alias)
+{
+	LWLock	   *lock = &graph->header->locks[twin % GRAPH_LOCKS].lock;
+
+	if (graph->shared)
+		LWLockAcquire(lock, LW_EXCLUSIVE);
+	graph->nodes[alias].alias = true;
+	graph->nodes[alias].next = graph->nodes[twin].next;
+	graph->nodes[twin].next = alias;
+	if (graph->shared)
+		LWLockRelease(lock);
+}
+
+/*
+ * Add a row; false when the graph is full.  The lists of others come to hold
+ * the number only once the node is complete.
+ */
+bool
+hnsw_graph_add(HnswGraph *graph, const HnswIndex *ix, const void *value, ItemPointer tid)
+{
+	uint32		id = pg_atomic_fetch_add_u32(&graph->header->count, 1);
+	bool		has_code = quant_has_code(graph->spec);
+	GraphNode  *node = &graph->nodes[id];
+	uint32	   *ids;
+	uint32		twin = HNSW_NO_NODE;
+	int			count;
+
+	if (id >= graph->header->capacity)
+	{
+		pg_atomic_fetch_sub_u32(&graph->header->count, 1);
+		return false;
+	}
+	node->ready = 0;
+	node->alias = false;
+	node->next = HNSW_NO_NODE;
+	node->count = 0;
+	node->tid = *tid;
+	node->hash = hnsw_value_hash(&ix->opclass, value, ix->spec.dims);
+	quant_encode(graph->spec, value, graph->work, &graph->own);
+	node->factors = has_code ? graph->own.code_factors : graph->own.sketch_factors;
+	memcpy(node_code(graph, id), has_code ? graph->own.code : graph->own.sketch,
+		   quant_graph_bytes(graph->spec));
+
+	quant_set_query(&graph->query, value);
+	count = search(graph, id);
+	for (int i = 0; i < count; i++)
+	{
+		uint32		other = graph->nearest[i].node;
+
+		set_neighbor(graph, &graph->selected[i], other, graph->nearest[i].distance);
+		if (graph->nodes[other].hash == node->hash &&
+			memcmp(&graph->nodes[other].factors, &node->factors, sizeof(QuantFactors)) == 0 &&
+			memcmp(node_code(graph, other), node_code(graph, id), quant_graph_bytes(graph->spec)) == 0)
+			twin = other;
+	}
+	if (twin != HNSW_NO_NODE)
+	{
+		chain(graph, twin, id);
+		pg_write_barrier();
+		node->ready = 1;
+		return true;
+	}
+	qsort(graph->selected, count, sizeof(HnswNeighbor), by_distance);
+	count = hnsw_select(graph->spec, graph->selected, count, graph->m, graph->m);
+	ids = node_neighbors(graph, id);
+	for (int i = 0; i < count; i++)
+		ids[i] = graph->selected[i].node;
+	node->count = count;
+	pg_write_barrier();
+	node->ready = 1;
+	for (int i = 0; i < count; i++)
+		link_back(graph, graph->selected[i].node, id, graph->selected[i].distance);
+	return true;
+}

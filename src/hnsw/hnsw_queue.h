@@ -1,0 +1,100 @@
+/*
+ * hnsw_queue.h
+ *		The queues of a graph search, inlined into its loops.
+ */
+#ifndef HNSW_QUEUE_H
+#define HNSW_QUEUE_H
+
+#include "hnsw/hnsw.h"
+
+#define QUEUE_ARITY 4
+
+/* Min-heap of candidates with four children a node: shallow, and the children share a cache line. */
+static inline void
+candidate_push(HnswCandidate *heap, int *count, HnswCandidate candidate)
+{
+	int			i = (*count)++;
+
+	while (i > 0)
+	{
+		int			parent = (i - 1) / QUEUE_ARITY;
+
+		if (heap[parent].distance <= candidate.distance)
+			break;
+		heap[i] = heap[parent];
+		i = parent;
+	}
+	heap[i] = candidate;
+}
+
+static inline HnswCandidate
+candidate_pop(HnswCandidate *heap, int *count)
+{
+	HnswCandidate top = heap[0];
+	HnswCandidate last = heap[--(*count)];
+	int			n = *count;
+	int			i = 0;
+
+	for (;;)
+	{
+		int			child = i * QUEUE_ARITY + 1;
+		int			end = Min(child + QUEUE_ARITY, n);
+		int			least = child;
+
+		if (child >= n)
+			break;
+		for (int c = child + 1; c < end; c++)
+			if (heap[c].distance < heap[least].distance)
+				least = c;
+		if (heap[least].distance >= last.distance)
+			break;
+		heap[i] = heap[least];
+		i = least;
+	}
+	heap[i] = last;
+	return top;
+}
+
+/* Max-heap of at most size distances: keeps the least. */
+static inline void
+window_add(float *heap, int *count, int size, float distance)
+{
+	int			i;
+
+	if (*count < size)
+	{
+		i = (*count)++;
+		while (i > 0 && heap[(i - 1) / 2] < distance)
+		{
+			heap[i] = heap[(i - 1) / 2];
+			i = (i - 1) / 2;
+		}
+		heap[i] = distance;
+		return;
+	}
+	if (distance >= heap[0])
+		return;
+	for (i = 0;;)
+	{
+		int			child = 2 * i + 1;
+
+		if (child >= size)
+			break;
+		if (child + 1 < size && heap[child + 1] > heap[child])
+			child++;
+		if (heap[child] <= distance)
+			break;
+		heap[i] = heap[child];
+		i = child;
+	}
+	heap[i] = distance;
+}
+
+/* A number's first place in an open-addressed table of 2^n places. */
+static inline uint32
+visited_place(uint32 node, uint32 mask)
+{
+	return (node * 0x9E3779B1u >> 7) & mask;
+}
+
+#endif							/* HNSW_QUEUE_H */

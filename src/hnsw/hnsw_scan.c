@@ -1,0 +1,467 @@
+/*
+ * hnsw_scan.c
+ *		Index scans: rows in the order of their exact distance.
+ *
+ * The graph search finds nodes with approximate distances.  The nearest of
+ * them are looked up in the heap, where the exact distance is computed as the
+ * query's own operator computes it; a row is returned once no other can be
+ * nearer.  Rows that the snapshot does not see are dropped on the way, so the
+ * scan goes on until the executor has had enough.
+ */
+#include "postgres.h"
+
+#include <float.h>
+#include <limits.h>
+#include <math.h>
+
+#include "access/relscan.h"
+#include "access/tableam.h"
+#include "base/compat.h"
+#include "catalog/index.h"
+#include "executor/executor.h"
+#include "hnsw/hnsw.h"
+#include "hnsw/hnsw_sweep.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+/* A row on its way out, in a min-heap by bound. */
+typedef struct HnswReady
+{
+	float		bound;			/* no nearer than this; the distance itself when exact */
+	bool		exact;
+	uint32		node;			/* when not exact */
+	uint32		next;			/* its first alias */
+	ItemPointerData tid;		/* when exact */
+} HnswReady;
+
+typedef struct HnswScan
+{
+	HnswIndex	ix;
+	HnswSearch	search;
+	MemoryContext context;		/* lives as long as the scan */
+	MemoryContext row_context;	/* for one row's exact distance */
+	bool		started;
+	bool		query_null;
+	Datum		query;			/* NULL query: any order will do */
+
+	HnswReady  *ready;
+	int			ready_count;
+	int			ready_size;
+	int			taken;			/* of search.found */
+	HnswReady  *late;			/* rows found when farther ones had gone out already */
+	int			late_count;
+	int			late_size;
+	bool		draining;		/* the late ones go out, at the end */
+	int64		returned;
+	float		last;			/* distance of the last row returned */
+	bool		exhausted;		/* the graph has given what it can, or all that is wanted of it */
+	bool		ended;			/* nothing is looked for any more */
+	HnswSweep  *sweep;			/* the pass over everything that comes last */
+
+	/* To look at rows. */
+	IndexFetchTableData *fetch;
+	TupleTableSlot *slot;
+	AttrNumber	attribute;		/* 0 for an expression */
+	IndexInfo  *info;
+	EState	   *estate;
+} HnswScan;
+
+IndexScanDesc
+hnsw_beginscan(Relation index, int nkeys, int norderbys)
+{
+	IndexScanDesc scan = RelationGetIndexScan(index, nkeys, norderbys);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "hnsw scan", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	HnswScan   *state = palloc0(sizeof(HnswScan));
+
+	state->context = context;
+	state->attribute = index->rd_index->indkey.values[0];
+	hnsw_open(&state->ix, index);
+	MemoryContextSwitchTo(old);
+	scan->opaque = state;
+	return scan;
+}
+
+void
+hnsw_rescan(IndexScanDesc scan, ScanKey keys, int nkeys, ScanKey orderbys, int norderbys)
+{
+	HnswScan   *state = scan->opaque;
+
+	if (keys != NULL && scan->numberOfKeys > 0)
+		memmove(scan->keyData, keys, sizeof(ScanKeyData) * scan->numberOfKeys);
+	if (orderbys != NULL && scan->numberOfOrderBys > 0)
+		memmove(scan->orderByData, orderbys, sizeof(ScanKeyData) * scan->numberOfOrderBys);
+	state->started = false;
+}
+
+void
+hnsw_endscan(IndexScanDesc scan)
+{
+	HnswScan   *state = scan->opaque;
+
+	if (state->fetch != NULL)
+		table_index_fetch_end(state->fetch);
+	if (state->slot != NULL)
+		ExecDropSingleTupleTableSlot(state->slot);
+	if (state->estate != NULL)
+		FreeExecutorState(state->estate);
+	MemoryContextDelete(state->context);
+	scan->opaque = NULL;
+}
+
+static void
+ready_push(HnswScan *state, HnswReady entry)
+{
+	HnswReady  *heap;
+	int			i = state->ready_count++;
+
+	if (state->ready_count > state->ready_size)
+	{
+		state->ready_size *= 2;
+		state->ready = repalloc_huge(state->ready, sizeof(HnswReady) * (Size) state->ready_size);
+	}
+	heap = state->ready;
+	while (i > 0 && heap[(i - 1) / 2].bound > entry.bound)
+	{
+		heap[i] = heap[(i - 1) / 2];
+		i = (i - 1) / 2;
+	}
+	heap[i] = entry;
+}
+
+static HnswReady
+ready_pop(HnswScan *state)
+{
+	HnswReady  *heap = state->ready;
+	HnswReady	top = heap[0];
+	HnswReady	last = heap[--state->ready_count];
+	int			n = state->ready_count;
+	int			i = 0;
+
+	for (;;)
+	{
+		int			child = 2 * i + 1;
+
+		if (child >= n)
+			break;
+		if (child + 1 < n && heap[child + 1].bound < heap[child].bound)
+			child++;
+		if (heap[child].bound >= last.bound)
+			break;
+		heap[i] = heap[child];
+		i = child;
+	}
+	heap[i] = last;
+	return top;
+}
+
+static void
+push_node(HnswScan *state, float bound, uint32 node, uint32 next)
+{
+	HnswReady	entry = {.bound = bound, .node = node, .next = next};
+
+	ready_push(state, entry);
+}
+
+/* Move what the search has found to the rows on their way out. */
+static void
+take_found(HnswScan *state)
+{
+	HnswSearch *search = &state->search;
+
+	for (; state->taken < search->found_count; state->taken++)
+	{
+		const HnswFound *found = &search->found[state->taken];
+		bool		dead = (found->node & HNSW_DEAD_BIT) != 0;
+
+		/* A dead node may still have living aliases. */
+		if (dead && found->next == HNSW_NO_NODE)
+			continue;
+		push_node(state, state->ix.opclass.folded ? -FLT_MAX : found->distance - found->slack,
+				  found->node & ~HNSW_DEAD_BIT, found->next);
+	}
+}
+
+static void
+prepare_fetch(IndexScanDesc scan, HnswScan *state)
+{
+	MemoryContext old;
+
+	if (state->fetch != NULL)
+		return;
+	old = MemoryContextSwitchTo(state->context);
+	state->row_context = AllocSetContextCreate(state->context, "hnsw row", ALLOCSET_SMALL_SIZES);
+	state->fetch = table_index_fetch_begin(scan->heapRelation);
+	state->slot = table_slot_create(scan->heapRelation, NULL);
+	if (state->attribute == 0)
+	{
+		state->info = BuildIndexInfo(scan->indexRelation);
+		state->estate = CreateExecutorState();
+	}
+	MemoryContextSwitchTo(old);
+}
+
+static void
+start_scan(IndexScanDesc scan, HnswScan *state)
+{
+	MemoryContext old;
+	const void *value = NULL;
+	bool		indexable;
+
+	if (scan->orderByData == NULL || scan->numberOfOrderBys != 1)
+		elog(ERROR, "cannot scan hnsw index without order");
+	if (!IsMVCCSnapshot(scan->xs_snapshot))
+		elog(ERROR, "non-MVCC snapshots are not supported with hnsw");
+
+	pgstat_count_index_scan(scan->indexRelation);
+	compat_count_index_search(scan);
+	prepare_fetch(scan, state);
+	old = MemoryContextSwitchTo(state->context);
+	if (state->ready == NULL)
+	{
+		hnsw_search_init(&state->search, &state->ix, hnsw_ef_search);
+		state->ready_size = 256;
+		state->ready = palloc(sizeof(HnswReady) * state->ready_size);
+		state->late_size = 16;
+		state->late = palloc(sizeof(HnswReady) * state->late_size);
+	}
+	state->ready_count = 0;
+	state->late_count = 0;
+	state->draining = false;
+	state->taken = 0;
+	state->returned = 0;
+	state->last = -FLT_MAX;
+	state->exhausted = false;
+	state->ended = false;
+	memset(&state->search.counters, 0, sizeof(HnswCounters));
+	if (state->sweep != NULL)
+		hnsw_sweep_end(state->sweep);
+	state->sweep = NULL;
+	state->started = true;
+
+	state->query_null = (scan->orderByData->sk_flags & SK_ISNULL) != 0;
+	state->query = scan->orderByData->sk_argument;
+	if (state->query_null)
+	{
+		state->search.found_count = 0;
+		state->exhausted = true;
+	}
+	else
+	{
+		value = hnsw_form_value(&state->ix.opclass, state->query, state->ix.spec.dims, &indexable);
+		hnsw_search_start(&state->search, value, hnsw_ef_search);
+		hnsw_search_run(&state->search);
+		take_found(state);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * The exact distance of a row, on the scale of the codes; false when the
+ * snapshot does not see it.
+ */
+static bool
+exact_distance(IndexScanDesc scan, HnswScan *state, ItemPointer tid, float *distance)
+{
+	ItemPointerData row = *tid;
+	bool		again = false;
+	bool		all_dead = false;
+	bool		isnull;
+	Datum		value;
+
+	/* The table may want another look at the same chain only for other snapshots. */
+	if (!table_index_fetch_tuple(state->fetch, &row, scan->xs_snapshot, state->slot, &again, &all_dead))
+		return false;
+	state->search.counters.reranks++;
+	*distance = 0;
+	if (state->query_null)
+		return true;
+	if (state->attribute != 0)
+		value = slot_getattr(state->slot, state->attribute, &isnull);
+	else
+	{
+		Datum		values[INDEX_MAX_KEYS];
+		bool		nulls[INDEX_MAX_KEYS];
+
+		ResetPerTupleExprContext(state->estate);
+		GetPerTupleExprContext(state->estate)->ecxt_scantuple = state->slot;
+		FormIndexDatum(state->info, state->slot, state->estate, values, nulls);
+
+		/* The expression may itself have searched an index. */
+		hnsw_refresh_hints(&state->ix, state->search.node_count);
+		value = values[0];
+		isnull = nulls[0];
+	}
+	if (isnull)
+		return false;
+	*distance = hnsw_graph_scale(&state->ix.opclass,
+								 DatumGetFloat8(FunctionCall2Coll(&scan->orderByData->sk_func,
+																  scan->orderByData->sk_collation,
+																  value, state->query)));
+	if (isnan(*distance))
+		*distance = FLT_MAX;
+	return true;
+}
+
+/* Look at a node's row, and put it back with its exact distance; its aliases come behind it. */
+static void
+rerank(IndexScanDesc scan, HnswScan *state, const HnswReady *entry)
+{
+	HnswIndex  *ix = &state->ix;
+	const HnswGeometry *g = &ix->geometry;
+	Buffer		buffer = hnsw_read_page(ix, hnsw_sketch_block(g, entry->node), HNSW_PAGE_SKETCH);
+	HnswSketch *sketch = hnsw_sketch(g, BufferGetPage(buffer), entry->node);
+	HnswReady	row = {.exact = true, .tid = sketch->tid};
+	bool		live = (sketch->flags & HNSW_STATE_MASK) == HNSW_LIVE;
+	MemoryContext old;
+
+	UnlockReleaseBuffer(buffer);
+	if (entry->next != HNSW_NO_NODE)
+	{
+		push_node(state, entry->bound, entry->next, hnsw_search_alias(&state->search, entry->next));
+		state->taken = state->search.found_count;
+	}
+	if (!live)
+		return;
+	MemoryContextReset(state->row_context);
+	old = MemoryContextSwitchTo(state->row_context);
+	if (exact_distance(scan, state, &row.tid, &row.bound))
+		ready_push(state, row);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Called when no row can go out as things stand: search on.  False when no
+ * more rows are there, or wanted.
+ */
+static bool
+search_on(HnswScan *state)
+{
+	HnswSearch *search = &state->search;
+	Size		memory = (Size) (work_mem * 1024.0 * hnsw_scan_mem_multiplier);
+
+	if (state->ended)
+		return false;
+	if (hnsw_iterative_scan == HNSW_ITERATIVE_OFF)
+	{
+		state->ended = true;
+		return false;
+	}
+	if (!state->exhausted)
+	{
+		if (search->counters.hops >= hnsw_max_scan_tuples)
+			state->ended = state->exhausted = true;
+		else if (search->frontier_count > 0 && hnsw_search_memory(search) < memory)
+		{
+			hnsw_search_widen(search, Min(search->ef, INT_MAX / 4) * 2);
+			hnsw_search_run(search);
+			take_found(state);
+		}
+		else
+			state->exhausted = true;
+
+		/* What is there already goes out before the passes over everything. */
+		return !state->ended || state->ready_count > 0;
+	}
+
+	if (state->sweep == NULL)
+		state->sweep = hnsw_sweep_begin(search, state->query_null, memory);
+	state->ended = !hnsw_sweep_next(state->sweep);
+	for (int i = 0; i < state->sweep->count; i++)
+		push_node(state, -FLT_MAX, state->sweep->best[i].node, HNSW_NO_NODE);
+	search->counters.sweeps++;
+	return !state->ended;
+}
+
+/* Rows up to this distance can go out without searching on. */
+static float
+safe_limit(const HnswScan *state)
+{
+	if (state->exhausted || state->ix.opclass.folded)
+		return INFINITY;
+	return hnsw_search_limit(&state->search);
+}
+
+/* Keep the order: a row that comes too late goes out at the end, should the scan get there. */
+static void
+put_aside(HnswScan *state, HnswReady entry)
+{
+	if (state->late_count == state->late_size)
+	{
+		state->late_size *= 2;
+		state->late = repalloc_huge(state->late, sizeof(HnswReady) * (Size) state->late_size);
+	}
+	state->late[state->late_count++] = entry;
+}
+
+static bool
+drain_late(HnswScan *state)
+{
+	if (state->draining || state->late_count == 0 || hnsw_iterative_scan == HNSW_ITERATIVE_OFF)
+		return false;
+	state->draining = true;
+	for (int i = 0; i < state->late_count; i++)
+		ready_push(state, state->late[i]);
+	return true;
+}
+
+/* The next row; false at the end. */
+static bool
+next_row(IndexScanDesc scan, HnswScan *state)
+{
+	for (;;)
+	{
+		HnswReady	entry;
+
+		CHECK_FOR_INTERRUPTS();
+		if (state->ready_count == 0 || state->ready[0].bound > safe_limit(state))
+		{
+			MemoryContext old = MemoryContextSwitchTo(state->context);
+			bool		more = search_on(state);
+
+			more = more || drain_late(state);
+			MemoryContextSwitchTo(old);
+			if (!more)
+				return false;
+			continue;
+		}
+		entry = ready_pop(state);
+		if (!entry.exact)
+		{
+			rerank(scan, state, &entry);
+			continue;
+		}
+		if (entry.bound < state->last && !state->draining && hnsw_iterative_scan != HNSW_ITERATIVE_RELAXED)
+		{
+			put_aside(state, entry);
+			continue;
+		}
+		if (hnsw_iterative_scan == HNSW_ITERATIVE_OFF && state->returned >= hnsw_ef_search)
+			return false;
+		state->last = Max(state->last, entry.bound);
+		state->returned++;
+		scan->xs_heaptid = entry.tid;
+		return true;
+	}
+}
+
+bool
+hnsw_gettuple(IndexScanDesc scan, ScanDirection direction)
+{
+	HnswScan   *state = scan->opaque;
+	bool		result;
+
+	Assert(ScanDirectionIsForward(direction));
+	if (!state->started)
+		start_scan(scan, state);
+	else
+		hnsw_refresh_hints(&state->ix, state->search.node_count);
+	scan->xs_recheck = false;
+	scan->xs_recheckorderby = false;
+	result = next_row(scan, state);
+	ExecClearTuple(state->slot);
+	hnsw_last_counters = state->search.counters;
+	return result;
+}

@@ -1,0 +1,398 @@
+/*
+ * hnsw_search.c
+ *		Best-first search over the pages.
+ *
+ * The frontier is ordered by the estimates of the sketches.  The nearest of
+ * it is expanded: its node slot gives the finer distance and the neighbors,
+ * whose sketches are estimated in turn.  The search rests when ef live nodes
+ * have been found that are no farther than the nearest of the frontier; it
+ * can go on from there with a larger ef, as nothing it saw is thrown away.
+ *
+ * No lock and no pin is held between two pages.  What a page says about
+ * another may be out of date when that one is read; README.md tells why this
+ * costs at most an edge.
+ */
+#include "postgres.h"
+
+#include <float.h>
+#include <math.h>
+
+#include "hnsw/hnsw.h"
+#include "hnsw/hnsw_queue.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+/* Sketches from which the places to start are chosen, and how many are chosen. */
+#define ENTRY_SKETCHES		1024
+#define ENTRY_STRIDED_PAGES 8
+#define ENTRY_SEEDS			12
+
+#define VISITED_INITIAL		4096
+#define FRONTIER_INITIAL	2048
+#define FOUND_INITIAL		512
+
+HnswCounters hnsw_last_counters;
+
+void
+hnsw_search_init(HnswSearch *search, HnswIndex *ix, int ef)
+{
+	memset(search, 0, sizeof(HnswSearch));
+	search->ix = ix;
+	search->context = CurrentMemoryContext;
+	quant_init_query(&ix->spec, &search->query);
+	search->visited_mask = VISITED_INITIAL - 1;
+	search->visited = palloc(sizeof(uint32) * VISITED_INITIAL);
+	search->frontier_size = FRONTIER_INITIAL;
+	search->frontier = palloc(sizeof(HnswCandidate) * FRONTIER_INITIAL);
+	search->found_size = FOUND_INITIAL;
+	search->found = palloc(sizeof(HnswFound) * FOUND_INITIAL);
+	search->window = palloc(sizeof(float) * ef);
+	search->ef = ef;
+	search->fresh = palloc(sizeof(uint32) * HNSW_MAX_NEIGHBORS);
+}
+
+Size
+hnsw_search_memory(const HnswSearch *search)
+{
+	return sizeof(uint32) * ((Size) search->visited_mask + 1) +
+		sizeof(HnswCandidate) * (Size) search->frontier_size +
+		sizeof(HnswFound) * (Size) search->found_size + sizeof(float) * (Size) search->ef;
+}
+
+static void
+grow_visited(HnswSearch *search)
+{
+	uint32	   *old = search->visited;
+	uint32		old_size = search->visited_mask + 1;
+	uint32		mask = old_size * 2 - 1;
+	uint32	   *table = MemoryContextAllocHuge(search->context, sizeof(uint32) * ((Size) mask + 1));
+
+	memset(table, 0xFF, sizeof(uint32) * ((Size) mask + 1));
+	for (uint32 i = 0; i < old_size; i++)
+	{
+		uint32		place;
+
+		if (old[i] == HNSW_NO_NODE)
+			continue;
+		place = visited_place(old[i], mask);
+		while (table[place] != HNSW_NO_NODE)
+			place = (place + 1) & mask;
+		table[place] = old[i];
+	}
+	search->visited = table;
+	search->visited_mask = mask;
+	pfree(old);
+}
+
+/* Mark a node; false when it has been marked before. */
+static inline bool
+visit(HnswSearch *search, uint32 node)
+{
+	uint32		mask = search->visited_mask;
+	uint32		place = visited_place(node, mask);
+
+	while (search->visited[place] != HNSW_NO_NODE)
+	{
+		if (search->visited[place] == node)
+			return false;
+		place = (place + 1) & mask;
+	}
+	search->visited[place] = node;
+	if (unlikely(++search->visited_count > mask / 2))
+		grow_visited(search);
+	return true;
+}
+
+static inline void
+push_frontier(HnswSearch *search, float distance, uint32 node)
+{
+	HnswCandidate candidate = {distance, node};
+
+	if (unlikely(search->frontier_count == search->frontier_size))
+	{
+		search->frontier_size *= 2;
+		search->frontier = repalloc_huge(search->frontier,
+										 sizeof(HnswCandidate) * (Size) search->frontier_size);
+	}
+	candidate_push(search->frontier, &search->frontier_count, candidate);
+}
+
+/* Whether a slot is a node of the graph; aliases hang on another's chain. */
+static inline bool
+is_node(const HnswSketch *sketch)
+{
+	return (sketch->flags & HNSW_STATE_MASK) != HNSW_FREE && (sketch->flags & HNSW_ALIAS) == 0;
+}
+
+static inline uint32
+with_state(uint32 node, const HnswSketch *sketch)
+{
+	return node | ((sketch->flags & HNSW_STATE_MASK) == HNSW_DEAD ? HNSW_DEAD_BIT : 0);
+}
+
+/* The nearest of the sketches on one page, kept sorted in best. */
+static void
+scan_entry_page(HnswSearch *search, uint32 first, uint32 end, HnswCandidate *best, int *count)
+{
+	HnswIndex  *ix = search->ix;
+	const HnswGeometry *g = &ix->geometry;
+	Buffer		buffer = hnsw_read_page(ix, hnsw_sketch_block(g, first), HNSW_PAGE_SKETCH);
+	Page		page = BufferGetPage(buffer);
+
+	for (uint32 node = first; node < end; node++)
+	{
+		const HnswSketch *sketch = hnsw_sketch(g, page, node);
+		float		distance;
+		int			i;
+
+		if (!is_node(sketch))
+			continue;
+		distance = quant_sketch_distance(&search->query, sketch->code, sketch->factors);
+		if (*count == ENTRY_SEEDS && distance >= best[ENTRY_SEEDS - 1].distance)
+			continue;
+		i = *count < ENTRY_SEEDS ? (*count)++ : ENTRY_SEEDS - 1;
+		for (; i > 0 && best[i - 1].distance > distance; i--)
+			best[i] = best[i - 1];
+		best[i].distance = distance;
+		best[i].node = with_state(node, sketch);
+	}
+	UnlockReleaseBuffer(buffer);
+	search->counters.estimates += end - first;
+}
+
+static uint32
+page_end(const HnswGeometry *g, uint32 first)
+{
+	uint32		extent_end = (first / g->extent_nodes + 1) * g->extent_nodes;
+
+	return Min(first + g->sketches_per_page, extent_end);
+}
+
+/*
+ * Start from the nearest of some sketches: of the random sample that a build
+ * puts first, and of pages spread evenly over what has come since.
+ */
+static void
+seed(HnswSearch *search, const HnswMetaPage *meta)
+{
+	const HnswGeometry *g = &search->ix->geometry;
+	uint32		count = search->node_count;
+	uint32		since = meta->built_nodes;
+	HnswCandidate best[ENTRY_SEEDS];
+	int			best_count = 0;
+	uint32		first;
+
+	for (first = 0; first < meta->entry_nodes; first = page_end(g, first))
+		scan_entry_page(search, first, Min(page_end(g, first), meta->entry_nodes), best, &best_count);
+	since = Max(since, first);
+	if (count > since)
+	{
+		uint32		pages = (count - since + g->sketches_per_page - 1) / g->sketches_per_page;
+		uint32		most = Max(1, Min(ENTRY_STRIDED_PAGES, ENTRY_SKETCHES / g->sketches_per_page));
+		uint32		wanted = Min(pages, most);
+
+		for (uint32 i = 0; i < wanted; i++)
+		{
+			uint32		node = since + (uint32) ((uint64) i * (count - since) / wanted);
+			uint32		extent_first = node / g->extent_nodes * g->extent_nodes;
+
+			first = extent_first + (node - extent_first) / g->sketches_per_page * g->sketches_per_page;
+			scan_entry_page(search, Max(first, since), Min(page_end(g, first), count), best, &best_count);
+		}
+	}
+	for (int i = 0; i < best_count; i++)
+		if (visit(search, best[i].node & ~HNSW_DEAD_BIT))
+			push_frontier(search, best[i].distance, best[i].node);
+}
+
+/* Begin a search for the ef nodes nearest to value. */
+void
+hnsw_search_start(HnswSearch *search, const void *value, int ef)
+{
+	HnswMetaPage meta;
+
+	quant_set_query(&search->query, value);
+	memset(search->visited, 0xFF, sizeof(uint32) * ((Size) search->visited_mask + 1));
+	search->visited_count = 0;
+	search->frontier_count = 0;
+	search->found_count = 0;
+	search->window_count = 0;
+	if (ef != search->ef)
+		hnsw_search_widen(search, ef);
+
+	hnsw_read_meta(search->ix->rel, &meta);
+	search->node_count = meta.node_count;
+	search->counters.searches++;
+	hnsw_refresh_hints(search->ix, search->node_count);
+	seed(search, &meta);
+}
+
+/* Let the next run go on until more nodes have been found. */
+void
+hnsw_search_widen(HnswSearch *search, int ef)
+{
+	search->window = repalloc_huge(search->window, sizeof(float) * (Size) ef);
+	search->ef = ef;
+	search->window_count = 0;
+	for (int i = 0; i < search->found_count; i++)
+		if ((search->found[i].node & HNSW_DEAD_BIT) == 0)
+			window_add(search->window, &search->window_count, ef, search->found[i].distance);
+}
+
+/* A number beyond those known when the search began: a newer one, or damage. */
+static bool
+is_newer(HnswSearch *search, uint32 node)
+{
+	HnswMetaPage meta;
+
+	hnsw_read_meta(search->ix->rel, &meta);
+	search->node_count = meta.node_count;
+	return node < meta.node_count;
+}
+
+static HnswFound *
+add_found(HnswSearch *search)
+{
+	if (unlikely(search->found_count == search->found_size))
+	{
+		search->found_size *= 2;
+		search->found = repalloc_huge(search->found, sizeof(HnswFound) * (Size) search->found_size);
+	}
+	return &search->found[search->found_count++];
+}
+
+/*
+ * Note an alias as found, so that a later pass over everything leaves it out,
+ * and return the next one of its chain.  It does not count towards ef.
+ */
+uint32
+hnsw_search_alias(HnswSearch *search, uint32 alias)
+{
+	HnswIndex  *ix = search->ix;
+	BlockNumber block = hnsw_node_block(&ix->geometry, alias);
+	HnswFound  *found = add_found(search);
+	Buffer		buffer;
+
+	if (alias >= search->node_count && !is_newer(search, alias))
+		hnsw_corrupted(ix->rel, block, "alias does not exist");
+	buffer = hnsw_read_page(ix, block, HNSW_PAGE_NODE);
+	found->node = alias | HNSW_DEAD_BIT;
+	found->distance = FLT_MAX;
+	found->slack = 0;
+	found->next = hnsw_node(&ix->geometry, BufferGetPage(buffer), alias)->next;
+	UnlockReleaseBuffer(buffer);
+	if (found->next == alias || search->found_count > (int64) 2 * search->node_count)
+		hnsw_corrupted(ix->rel, block, "chain of aliases has no end");
+	return found->next;
+}
+
+/* Read a node slot: record its distance, and copy the neighbors not yet visited to search->fresh. */
+static int
+read_node(HnswSearch *search, HnswCandidate candidate)
+{
+	HnswIndex  *ix = search->ix;
+	const HnswGeometry *g = &ix->geometry;
+	uint32		id = candidate.node & ~HNSW_DEAD_BIT;
+	BlockNumber block = hnsw_node_block(g, id);
+	Buffer		buffer = hnsw_read_page(ix, block, HNSW_PAGE_NODE);
+	HnswNode   *node = hnsw_node(g, BufferGetPage(buffer), id);
+	HnswFound  *found;
+	int			count = node->count;
+	uint32		ids[HNSW_MAX_NEIGHBORS];
+	int			fresh = 0;
+
+	if (unlikely(count > 2 * ix->m))
+		hnsw_corrupted(ix->rel, block, "too many neighbors");
+	found = add_found(search);
+	found->node = candidate.node;
+	found->next = node->next;
+	found->distance = candidate.distance;
+	if (quant_has_code(&ix->spec))
+		found->distance = quant_code_distance(&search->query, hnsw_node_code(ix, node), node->factors);
+	found->slack = quant_slack(&search->query, node->factors, found->distance);
+	memcpy(ids, node->neighbors, sizeof(uint32) * count);
+	UnlockReleaseBuffer(buffer);
+
+	if ((candidate.node & HNSW_DEAD_BIT) == 0)
+		window_add(search->window, &search->window_count, search->ef, found->distance);
+	for (int i = 0; i < count; i++)
+	{
+		if (unlikely(ids[i] >= search->node_count) && !is_newer(search, ids[i]))
+			hnsw_corrupted(ix->rel, block, "neighbor does not exist");
+		if (!visit(search, ids[i]))
+			continue;
+		hnsw_prefetch(ix, hnsw_sketch_block(g, ids[i]), hnsw_sketch_offset(g, ids[i]), g->sketch_size);
+		search->fresh[fresh++] = ids[i];
+	}
+	return fresh;
+}
+
+/* Estimate the nodes in search->fresh; neighbors on one page share its pin. */
+static void
+read_sketches(HnswSearch *search, int count)
+{
+	HnswIndex  *ix = search->ix;
+	const HnswGeometry *g = &ix->geometry;
+	Buffer		buffer = InvalidBuffer;
+	BlockNumber block = InvalidBlockNumber;
+
+	for (int i = 0; i < count; i++)
+	{
+		uint32		id = search->fresh[i];
+		BlockNumber next_block = hnsw_sketch_block(g, id);
+		const HnswSketch *sketch;
+
+		if (next_block != block)
+		{
+			if (BufferIsValid(buffer))
+				UnlockReleaseBuffer(buffer);
+			block = next_block;
+			buffer = hnsw_read_page(ix, block, HNSW_PAGE_SKETCH);
+		}
+		sketch = hnsw_sketch(g, BufferGetPage(buffer), id);
+		if (is_node(sketch))
+			push_frontier(search, quant_sketch_distance(&search->query, sketch->code, sketch->factors),
+						  with_state(id, sketch));
+	}
+	if (BufferIsValid(buffer))
+		UnlockReleaseBuffer(buffer);
+	search->counters.estimates += count;
+}
+
+/* Expand the frontier until ef nodes have been found, or nothing is left of it. */
+void
+hnsw_search_run(HnswSearch *search)
+{
+	HnswIndex  *ix = search->ix;
+	const HnswGeometry *g = &ix->geometry;
+
+	hnsw_refresh_hints(ix, search->node_count);
+	while (search->frontier_count > 0)
+	{
+		HnswCandidate candidate;
+
+		CHECK_FOR_INTERRUPTS();
+		if (search->window_count == search->ef && search->frontier[0].distance > search->window[0])
+			break;
+		candidate = candidate_pop(search->frontier, &search->frontier_count);
+		read_sketches(search, read_node(search, candidate));
+		search->counters.hops++;
+
+		/* The next to be expanded is known now, and will mostly stay so. */
+		if (search->frontier_count > 0)
+		{
+			uint32		next = search->frontier[0].node & ~HNSW_DEAD_BIT;
+
+			hnsw_prefetch(ix, hnsw_node_block(g, next), hnsw_node_offset(g, next), Min(g->node_size, 1024));
+		}
+	}
+}
+
+/* Nodes up to this distance have been found as well as this ef finds them. */
+float
+hnsw_search_limit(const HnswSearch *search)
+{
+	if (search->frontier_count == 0 || search->window_count < search->ef)
+		return INFINITY;
+	return search->window[0];
+}

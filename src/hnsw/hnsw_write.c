@@ -1,0 +1,214 @@
+/*
+ * hnsw_write.c
+ *		From the graph in memory to pages.
+ */
+#include "postgres.h"
+
+#include "commands/progress.h"
+#include "hnsw/hnsw_graph.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+
+/* The sample put first: enough to start near any query, few enough to look at all of it. */
+#define ENTRY_SAMPLE_BYTES (72 * 1024)
+
+typedef struct Writer
+{
+	HnswIndex  *ix;
+	HnswGraph  *graph;
+	uint32		count;
+	uint32	   *order;			/* from new number to number in the graph */
+	uint32	   *place;			/* and back */
+	float	   *work;
+	QuantCodes	codes;
+} Writer;
+
+/* Append a page to the relation; returns it pinned, locked and formatted. */
+static Buffer
+new_page(Relation index, ForkNumber fork, HnswPageKind kind)
+{
+	Buffer		buffer = ReadBufferExtended(index, fork, P_NEW, RBM_NORMAL, NULL);
+
+	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+	hnsw_init_page(BufferGetPage(buffer), kind);
+	return buffer;
+}
+
+static void
+finish_page(Buffer buffer)
+{
+	MarkBufferDirty(buffer);
+	UnlockReleaseBuffer(buffer);
+}
+
+/*
+ * The pages of an index without rows.  Not logged: the caller logs the whole
+ * fork at the end.
+ */
+void
+hnsw_write_empty(HnswIndex *ix, ForkNumber fork)
+{
+	int			per_page = (HNSW_PAGE_END - HNSW_NODE_START) / sizeof(float);
+	const float *centroid = ix->spec.centroid;
+	Buffer		buffer;
+
+	ix->centroid_block = centroid != NULL ? HNSW_META_BLOCK + 1 : 0;
+	ix->geometry.first_extent = HNSW_META_BLOCK + 1;
+	if (centroid != NULL)
+		ix->geometry.first_extent += (ix->spec.dims + per_page - 1) / per_page;
+
+	buffer = new_page(ix->rel, fork, HNSW_PAGE_META);
+	Assert(BufferGetBlockNumber(buffer) == HNSW_META_BLOCK);
+	hnsw_fill_meta(ix, hnsw_page_meta(BufferGetPage(buffer)));
+	finish_page(buffer);
+	for (int done = 0; centroid != NULL && done < ix->spec.dims; done += per_page)
+	{
+		int			n = Min(per_page, ix->spec.dims - done);
+
+		buffer = new_page(ix->rel, fork, HNSW_PAGE_CENTROID);
+		memcpy(BufferGetPage(buffer) + HNSW_NODE_START, centroid + done, sizeof(float) * n);
+		hnsw_use_page(BufferGetPage(buffer), HNSW_NODE_START + sizeof(float) * n);
+		finish_page(buffer);
+	}
+}
+
+/* Nodes spread evenly over the table come first, the others follow in their order. */
+static uint32
+choose_order(Writer *writer)
+{
+	uint32		wanted = Max(128, ENTRY_SAMPLE_BYTES / writer->ix->geometry.sketch_size);
+	uint32		step = Max(1, writer->count / wanted);
+	uint32		next = 0;
+	uint32		sample;
+
+	for (uint32 id = 0; id < writer->count; id += step)
+		if (!writer->graph->nodes[id].alias && next < wanted)
+		{
+			writer->place[id] = next;
+			writer->order[next++] = id;
+		}
+	sample = next;
+	for (uint32 id = 0; id < writer->count; id++)
+	{
+		if (writer->place[id] != HNSW_NO_NODE)
+			continue;
+		writer->place[id] = next;
+		writer->order[next++] = id;
+	}
+	return sample;
+}
+
+static void
+write_sketch(Writer *writer, Page page, uint32 node)
+{
+	HnswIndex  *ix = writer->ix;
+	uint32		id = writer->order[node];
+	GraphNode  *from = &writer->graph->nodes[id];
+	const uint8 *code = writer->graph->codes + writer->graph->code_bytes * id;
+	HnswSketch *sketch = hnsw_sketch(&ix->geometry, page, node);
+
+	sketch->tid = from->tid;
+	sketch->flags = HNSW_LIVE | (from->alias ? HNSW_ALIAS : 0);
+	sketch->factors = from->factors;
+	if (quant_has_code(&ix->spec))
+	{
+		quant_sketch_from_code(&ix->spec, code, from->factors, writer->work, &writer->codes);
+		sketch->factors = writer->codes.sketch_factors;
+		code = writer->codes.sketch;
+	}
+	memcpy(sketch->code, code, ix->spec.sketch_bytes);
+	hnsw_use_page(page, hnsw_sketch_offset(&ix->geometry, node) + ix->geometry.sketch_size);
+}
+
+static int
+by_number(const void *a, const void *b)
+{
+	uint32		x = *(const uint32 *) a;
+	uint32		y = *(const uint32 *) b;
+
+	return (x > y) - (x < y);
+}
+
+static void
+write_node(Writer *writer, Page page, uint32 number)
+{
+	HnswIndex  *ix = writer->ix;
+	uint32		id = writer->order[number];
+	GraphNode  *from = &writer->graph->nodes[id];
+	HnswNode   *node = hnsw_node(&ix->geometry, page, number);
+
+	node->count = from->count;
+	node->next = from->next == HNSW_NO_NODE ? HNSW_NO_NODE : writer->place[from->next];
+	node->hash = from->hash;
+	node->factors = from->factors;
+	for (uint32 i = 0; i < from->count; i++)
+		node->neighbors[i] = writer->place[writer->graph->neighbors[(Size) 2 * ix->m * id + i]];
+
+	/* In order, so that neighbors whose sketches share a page come together. */
+	qsort(node->neighbors, from->count, sizeof(uint32), by_number);
+	if (quant_has_code(&ix->spec))
+		memcpy(hnsw_node_code(ix, node), writer->graph->codes + writer->graph->code_bytes * id,
+			   ix->spec.code_bytes);
+	hnsw_use_page(page, hnsw_node_offset(&ix->geometry, number) + ix->geometry.node_size);
+}
+
+/* One page of slots, from "first" on; returns the number after its last. */
+static uint32
+write_page(Writer *writer, HnswPageKind kind, uint32 first, uint32 end, uint32 per_page)
+{
+	Buffer		buffer = new_page(writer->ix->rel, MAIN_FORKNUM, kind);
+	Page		page = BufferGetPage(buffer);
+
+	end = Min(end, first + per_page);
+	for (uint32 node = first; node < end; node++)
+	{
+		if (kind == HNSW_PAGE_SKETCH)
+			write_sketch(writer, page, node);
+		else
+			write_node(writer, page, node);
+	}
+	finish_page(buffer);
+	CHECK_FOR_INTERRUPTS();
+	return end;
+}
+
+/* Write all of a graph behind the pages of an empty index, and say so in the meta page. */
+void
+hnsw_write_graph(HnswIndex *ix, HnswGraph *graph)
+{
+	const HnswGeometry *g = &ix->geometry;
+	Writer		writer = {.ix = ix, .graph = graph};
+	HnswMetaPage *meta;
+	uint32		sample;
+	Buffer		buffer;
+
+	pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, HNSW_PHASE_WRITE);
+	writer.count = hnsw_graph_count(graph);
+	writer.order = palloc_extended(sizeof(uint32) * (Size) (writer.count + 1), MCXT_ALLOC_HUGE);
+	writer.place = palloc_extended(sizeof(uint32) * (Size) (writer.count + 1), MCXT_ALLOC_HUGE);
+	memset(writer.place, 0xFF, sizeof(uint32) * (Size) (writer.count + 1));
+	writer.work = palloc(sizeof(float) * ix->spec.dims);
+	quant_init_codes(&ix->spec, &writer.codes);
+	sample = choose_order(&writer);
+
+	for (uint32 first = 0; first < writer.count; first += g->extent_nodes)
+	{
+		uint32		end = Min(writer.count, first + g->extent_nodes);
+		uint32		node = first;
+
+		for (uint32 i = 0; i < g->extent_sketch_pages; i++)
+			node = write_page(&writer, HNSW_PAGE_SKETCH, Min(node, end), end, g->sketches_per_page);
+		for (node = first; node < end;)
+			node = write_page(&writer, HNSW_PAGE_NODE, node, end, g->nodes_per_page);
+	}
+
+	buffer = ReadBuffer(ix->rel, HNSW_META_BLOCK);
+	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+	meta = hnsw_page_meta(BufferGetPage(buffer));
+	meta->node_count = writer.count;
+	meta->built_nodes = writer.count;
+	meta->entry_nodes = sample;
+	finish_page(buffer);
+	pfree(writer.order);
+	pfree(writer.place);
+}

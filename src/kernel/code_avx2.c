@@ -1,0 +1,51 @@
+/*
+ * code_avx2.c
+ *		Code kernels with AVX2, FMA and POPCNT (flags in the Makefile).
+ */
+#include "kernel/code.h"
+
+#define CODE_TABLE kernel_code_avx2
+extern const KernelCode *const CODE_TABLE;
+
+#if defined(__AVX2__) && defined(__FMA__) && defined(__POPCNT__)
+
+#include <immintrin.h>
+
+#define count_bits(x) __builtin_popcountll(x)
+
+typedef __m256i words16;
+typedef __m256i ints;
+
+static inline words16
+load_i16(const int16_t *p)
+{
+	return _mm256_loadu_si256((const __m256i *) p);
+}
+
+static inline words16
+load_i8(const int8_t *p)
+{
+	return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *) p));
+}
+
+static inline ints
+add_products(ints sum, words16 a, words16 b)
+{
+	return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+}
+
+static inline int32_t
+sum_ints(ints sum)
+{
+	__m128i		half = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+
+	half = _mm_add_epi32(half, _mm_shuffle_epi32(half, _MM_SHUFFLE(1, 0, 3, 2)));
+	half = _mm_add_epi32(half, _mm_shuffle_epi32(half, _MM_SHUFFLE(2, 3, 0, 1)));
+	return _mm_cvtsi128_si32(half);
+}
+
+#include "kernel/code_body.h"
+
+#else
+const KernelCode *const CODE_TABLE = NULL;
+#endif

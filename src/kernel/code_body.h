@@ -1,0 +1,175 @@
+/*
+ * code_body.h
+ *		The one body of the code kernels, included by one file per level.
+ *
+ * Float sums are spread over an array of accumulators, so that the compiler
+ * can vectorise the loops.  The including file defines
+ *
+ *	CODE_TABLE				the name of the table to export
+ *	count_bits(x)			the population count of a 64-bit word
+ *	words16					CODE_ALIGN 16-bit integers
+ *	ints					an accumulator of 32-bit integers
+ *	load_i16, load_i8		CODE_ALIGN elements from an unaligned address, as words16
+ *	add_products(sum, a, b)	sum plus the products of two words16
+ *	sum_ints(sum)			the sum of an accumulator
+ */
+#include <math.h>
+
+#include "kernel/code.h"
+
+#define FLOAT_SUMS 16
+
+static int32_t
+dot_i16_i8(const int16_t *q, const int8_t *code, size_t n)
+{
+	ints		sum0 = {0},
+				sum1 = {0};
+	size_t		i = 0;
+
+	for (; i + 2 * CODE_ALIGN <= n; i += 2 * CODE_ALIGN)
+	{
+		sum0 = add_products(sum0, load_i16(q + i), load_i8(code + i));
+		sum1 = add_products(sum1, load_i16(q + i + CODE_ALIGN), load_i8(code + i + CODE_ALIGN));
+	}
+	if (i < n)
+		sum0 = add_products(sum0, load_i16(q + i), load_i8(code + i));
+	return sum_ints(sum0) + sum_ints(sum1);
+}
+
+static int32_t
+dot_i8_i8(const int8_t *a, const int8_t *b, size_t n)
+{
+	ints		sum0 = {0},
+				sum1 = {0};
+	size_t		i = 0;
+
+	for (; i + 2 * CODE_ALIGN <= n; i += 2 * CODE_ALIGN)
+	{
+		sum0 = add_products(sum0, load_i8(a + i), load_i8(b + i));
+		sum1 = add_products(sum1, load_i8(a + i + CODE_ALIGN), load_i8(b + i + CODE_ALIGN));
+	}
+	if (i < n)
+		sum0 = add_products(sum0, load_i8(a + i), load_i8(b + i));
+	return sum_ints(sum0) + sum_ints(sum1);
+}
+
+static uint64_t
+xor_planes(const uint64_t *a, size_t planes_a, const uint64_t *b, size_t planes_b, size_t words)
+{
+	uint64_t	sum = 0;
+
+	for (size_t w = 0; w < words; w++)
+	{
+		for (size_t j = 0; j < planes_a; j++)
+			for (size_t k = 0; k < planes_b; k++)
+				sum += (uint64_t) count_bits(a[j] ^ b[k]) << (j + k);
+		a += planes_a;
+		b += planes_b;
+	}
+	return sum;
+}
+
+static uint32_t
+xor_query(const uint64_t *a, const uint64_t *b, size_t words)
+{
+	uint32_t	sum[CODE_QUERY_PLANES] = {0};
+
+	for (size_t w = 0; w < words; w++)
+		for (size_t j = 0; j < CODE_QUERY_PLANES; j++)
+			sum[j] += (uint32_t) count_bits(a[w * CODE_QUERY_PLANES + j] ^ b[w]);
+	return sum[0] + 2 * sum[1] + 4 * sum[2] + 8 * sum[3];
+}
+
+static float
+l1_f32_u8(const float *q, const uint8_t *code, float low, float step, size_t n)
+{
+	float		sum[FLOAT_SUMS] = {0};
+	float		result = 0;
+
+	for (size_t i = 0; i + FLOAT_SUMS <= n; i += FLOAT_SUMS)
+		for (size_t j = 0; j < FLOAT_SUMS; j++)
+			sum[j] += fabsf(q[i + j] - (low + step * (float) code[i + j]));
+	for (size_t i = n - n % FLOAT_SUMS; i < n; i++)
+		result += fabsf(q[i] - (low + step * (float) code[i]));
+	for (size_t j = 0; j < FLOAT_SUMS; j++)
+		result += sum[j];
+	return result;
+}
+
+/*
+ * Strides below eight work on blocks of eight values, whose loops the
+ * compiler unrolls and turns into shuffles; the longer strides are plain.
+ */
+static void
+hadamard(float *x, size_t n)
+{
+	float		scale = 1 / sqrtf((float) n);
+
+	for (size_t i = 0; i < n; i++)
+		x[i] *= scale;
+	for (size_t stride = 1; stride < n; stride *= 2)
+	{
+		if (stride < 8 && n >= 8)
+		{
+			for (size_t i = 0; i < n; i += 8)
+			{
+				float		y[8];
+
+				for (size_t j = 0; j < 8; j++)
+					y[j] = (j & stride) ? x[i + (j ^ stride)] - x[i + j] : x[i + j] + x[i + (j ^ stride)];
+				for (size_t j = 0; j < 8; j++)
+					x[i + j] = y[j];
+			}
+			continue;
+		}
+		for (size_t i = 0; i < n; i += 2 * stride)
+		{
+			float	   *restrict a = x + i;
+			float	   *restrict b = x + i + stride;
+
+			for (size_t j = 0; j < stride; j++)
+			{
+				float		sum = a[j] + b[j];
+				float		difference = a[j] - b[j];
+
+				a[j] = sum;
+				b[j] = difference;
+			}
+		}
+	}
+}
+
+static void
+to_i8(const float *x, float factor, int8_t *code, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+	{
+		float		v = x[i] * factor;
+
+		code[i] = (int8_t) (int32_t) (v + copysignf(0.5f, v));
+	}
+}
+
+static void
+to_i16(const float *x, float factor, int16_t *code, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+	{
+		float		v = x[i] * factor;
+
+		code[i] = (int16_t) (int32_t) (v + copysignf(0.5f, v));
+	}
+}
+
+static const KernelCode functions = {
+	.dot_i16_i8 = dot_i16_i8,
+	.dot_i8_i8 = dot_i8_i8,
+	.xor_planes = xor_planes,
+	.xor_query = xor_query,
+	.l1_f32_u8 = l1_f32_u8,
+	.hadamard = hadamard,
+	.to_i8 = to_i8,
+	.to_i16 = to_i16,
+};
+
+const KernelCode *const CODE_TABLE = &functions;

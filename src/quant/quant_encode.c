@@ -1,0 +1,432 @@
+/*
+ * quant_encode.c
+ *		Choice of the codes, rotation and encoding.
+ */
+#include "postgres.h"
+
+#include <float.h>
+#include <math.h>
+
+#include "common/hashfn.h"
+#include "kernel/code.h"
+#include "kernel/distance.h"
+#include "quant/quant.h"
+
+/* Up to this many dimensions the floats are no larger than codes worth having. */
+#define PLAIN_DIMS 32
+
+/* A sketch of fewer bits than this is too coarse to steer by. */
+#define SKETCH_MIN_BITS 384
+
+#define WORD_MAX 2047			/* kernel/code.h: 12 bits keep the sums in range */
+#define FINE_PLANES 8
+
+/* Steps of the uniform quantiser with least error for a normal distribution, by number of bits. */
+static const float plane_step[] = {0, 1.596f, 0.9957f, 0.5860f, 0.3352f};
+
+#define MAX_PLANES ((int) lengthof(plane_step) - 1)
+
+static int
+plane_words(int dims)
+{
+	return (dims + 63) / 64;
+}
+
+void
+quant_choose(QuantSpec *spec, QuantMetric metric, int dims, Size sketch_room, Size code_room)
+{
+	memset(spec, 0, sizeof(QuantSpec));
+	spec->metric = metric;
+	spec->dims = dims;
+	spec->code_dims = dims;
+	spec->seed = UINT64CONST(0x76656374);
+
+	if (metric == QUANT_HAMMING || metric == QUANT_JACCARD)
+	{
+		spec->kind = QUANT_BITS;
+		spec->sketch_bits = 1;
+	}
+	else if (dims <= PLAIN_DIMS)
+	{
+		spec->kind = QUANT_PLAIN;
+		spec->sketch_bits = 32;
+	}
+	else if (metric == QUANT_L1)
+	{
+		spec->kind = QUANT_AFFINE;
+		spec->sketch_bits = 8;
+		spec->code_dims = Min(dims, (int) (sketch_room / CODE_ALIGN * CODE_ALIGN));
+	}
+	else
+	{
+		spec->kind = QUANT_ROTATED;
+		spec->sketch_bits = Max(1, Min(MAX_PLANES, (SKETCH_MIN_BITS + dims / 2) / dims));
+		if (TYPEALIGN(CODE_ALIGN, dims) <= code_room)
+			spec->code_bits = 8;
+		else
+		{
+			/* Random leading dimensions of a rotated vector stand for all of them. */
+			spec->code_bits = 4;
+			spec->code_dims = Min(dims, (int) (code_room / (64 / 8 * spec->code_bits)) * 64);
+		}
+	}
+}
+
+static uint64
+next_random(uint64 *state)
+{
+	uint64		z = (*state += UINT64CONST(0x9e3779b97f4a7c15));
+
+	z = (z ^ (z >> 30)) * UINT64CONST(0xbf58476d1ce4e5b9);
+	z = (z ^ (z >> 27)) * UINT64CONST(0x94d049bb133111eb);
+	return z ^ (z >> 31);
+}
+
+void
+quant_prepare(QuantSpec *spec, float *signs)
+{
+	uint64		state = spec->seed;
+
+	switch (spec->kind)
+	{
+		case QUANT_PLAIN:
+			spec->sketch_bytes = sizeof(float) * spec->dims;
+			break;
+		case QUANT_AFFINE:
+			spec->sketch_bytes = TYPEALIGN(CODE_ALIGN, spec->code_dims);
+			break;
+		case QUANT_BITS:
+			spec->sketch_bytes = (spec->dims + 7) / 8;
+			break;
+		case QUANT_ROTATED:
+			spec->sketch_bytes = sizeof(uint64) * plane_words(spec->dims) * spec->sketch_bits;
+			spec->code_bytes = spec->code_bits == 8 ? TYPEALIGN(CODE_ALIGN, spec->code_dims) :
+				sizeof(uint64) * plane_words(spec->code_dims) * spec->code_bits;
+			spec->hadamard = 1;
+			while (spec->hadamard * 2 <= spec->dims)
+				spec->hadamard *= 2;
+			spec->signs = signs;
+			if (signs != NULL)
+				break;
+			spec->signs = palloc(sizeof(float) * QUANT_ROUNDS * spec->dims);
+			for (int i = 0; i < QUANT_ROUNDS * spec->dims; i++)
+				spec->signs[i] = (next_random(&state) & 1) ? 1.0f : -1.0f;
+			break;
+	}
+}
+
+bool
+quant_normalize(float *x, int dims)
+{
+	double		sum = 0;
+	double		norm;
+
+	for (int i = 0; i < dims; i++)
+		sum += (double) x[i] * (double) x[i];
+	norm = sqrt(sum);
+	if (norm == 0)
+		return false;
+	for (int i = 0; i < dims; i++)
+		x[i] = (float) (x[i] / norm);
+	return true;
+}
+
+/*
+ * Flip signs and transform the leading or the trailing power of two of the
+ * dimensions, by turns: after four rounds every dimension has been spread
+ * over all, and lengths and angles are what they were.
+ */
+static void
+rotate(const QuantSpec *spec, float *x)
+{
+	const float *sign = spec->signs;
+
+	for (int round = 0; round < QUANT_ROUNDS; round++)
+	{
+		for (int i = 0; i < spec->dims; i++)
+			x[i] *= sign[i];
+		kernel_code.hadamard((round % 2) ? x + (spec->dims - spec->hadamard) : x, spec->hadamard);
+		sign += spec->dims;
+	}
+}
+
+/* Normalise, centre and rotate, as the kind demands. */
+static void
+transform(const QuantSpec *spec, const float *value, float *x)
+{
+	memcpy(x, value, sizeof(float) * spec->dims);
+	if (spec->metric == QUANT_COSINE)
+		quant_normalize(x, spec->dims);
+	if (spec->kind != QUANT_ROTATED)
+		return;
+	if (spec->centroid != NULL)
+		for (int i = 0; i < spec->dims; i++)
+			x[i] -= spec->centroid[i];
+	rotate(spec, x);
+}
+
+static float
+to_float(double value)
+{
+	if (!(value < FLT_MAX))
+		return FLT_MAX;
+	return value < -FLT_MAX ? -FLT_MAX : (float) value;
+}
+
+static double
+norm_squared(const float *x, int n)
+{
+	double		sum = 0;
+
+	for (int i = 0; i < n; i++)
+		sum += (double) x[i] * x[i];
+	return sum;
+}
+
+static float
+largest(const float *x, int n)
+{
+	float		result = 0;
+
+	for (int i = 0; i < n; i++)
+		result = Max(result, fabsf(x[i]));
+	return result;
+}
+
+/*
+ * Bit planes of odd numbers near x / scale.  Plane k of word w is
+ * planes[w * bits + k].  Returns the inner product of x with the numbers.
+ */
+static double
+to_planes(const float *x, int n, int bits, float scale, uint64 *planes)
+{
+	int			top = (1 << bits) - 1;
+	float		factor = scale > 0 ? 0.5f / scale : 0;
+	double		sum = 0;
+
+	for (int w = 0; w < plane_words(n); w++)
+	{
+		int			count = Min(64, n - w * 64);
+
+		for (int k = 0; k < bits; k++)
+			planes[w * bits + k] = 0;
+		for (int i = 0; i < count; i++)
+		{
+			float		value = x[w * 64 + i];
+			float		shifted = value * factor + 0.5f * (top + 1);
+			int			level = shifted > 0 ? (shifted < top ? (int) shifted : top) : 0;
+
+			for (int k = 0; k < bits; k++)
+				planes[w * bits + k] |= (uint64) ((level >> k) & 1) << i;
+			sum += (double) value * (2 * level - top);
+		}
+	}
+	return sum;
+}
+
+/* The scale of planes for values with the spread of x. */
+static float
+planes_scale(const float *x, int n, int bits, double squared)
+{
+	if (bits > MAX_PLANES)
+		return largest(x, n) / (float) ((1 << bits) - 1);
+	return (float) sqrt(squared / n) * plane_step[bits] / 2;
+}
+
+static QuantFactors
+make_factors(double squared, double sum)
+{
+	QuantFactors factors;
+
+	factors.rescale = sum > 0 ? to_float(squared / sum) : 0;
+	factors.add = to_float(squared);
+	return factors;
+}
+
+static void
+encode_sketch(const QuantSpec *spec, const float *x, double squared, QuantCodes *codes)
+{
+	int			bits = spec->sketch_bits;
+	float		scale = planes_scale(x, spec->dims, bits, squared);
+
+	codes->sketch_factors = make_factors(squared,
+										 to_planes(x, spec->dims, bits, scale, (uint64 *) codes->sketch));
+}
+
+static void
+encode_code(const QuantSpec *spec, const float *x, double squared, QuantCodes *codes)
+{
+	int			n = spec->code_dims;
+	double		sum = 0;
+
+	if (spec->code_bits == 8)
+	{
+		float		top = largest(x, n);
+		int8	   *code = (int8 *) codes->code;
+		float		factor = top > 0 ? 127.0f / top : 0;
+
+		/* The reciprocal of a subnormal number is infinite. */
+		if (!(factor <= FLT_MAX))
+			factor = 0;
+		kernel_code.to_i8(x, factor, code, n);
+		memset(code + n, 0, spec->code_bytes - n);
+		for (int i = 0; i < n; i++)
+			sum += (double) x[i] * code[i];
+	}
+	else
+		sum = to_planes(x, n, spec->code_bits,
+						planes_scale(x, n, spec->code_bits, norm_squared(x, n)), (uint64 *) codes->code);
+	codes->code_factors = make_factors(squared, sum);
+}
+
+static void
+encode_affine(const QuantSpec *spec, const float *x, QuantCodes *codes)
+{
+	int			n = spec->code_dims;
+	float		low = FLT_MAX;
+	float		high = -FLT_MAX;
+	float		step;
+
+	for (int i = 0; i < spec->dims; i++)
+	{
+		low = Min(low, x[i]);
+		high = Max(high, x[i]);
+	}
+	step = high / 255.0f - low / 255.0f;
+	for (int i = 0; i < n; i++)
+	{
+		float		value = x[(int64) i * spec->dims / n];
+
+		codes->sketch[i] = step > 0 ? (uint8) Min(255.0f, (value - low) / step + 0.5f) : 0;
+	}
+	memset(codes->sketch + n, 0, spec->sketch_bytes - n);
+	codes->sketch_factors.rescale = step;
+	codes->sketch_factors.add = low;
+}
+
+void
+quant_init_codes(const QuantSpec *spec, QuantCodes *codes)
+{
+	memset(codes, 0, sizeof(QuantCodes));
+	codes->sketch = palloc0(spec->sketch_bytes);
+	codes->code = quant_has_code(spec) ? palloc0(spec->code_bytes) : NULL;
+}
+
+/* work has room for dims floats. */
+void
+quant_encode(const QuantSpec *spec, const void *value, float *work, QuantCodes *codes)
+{
+	double		squared;
+
+	switch (spec->kind)
+	{
+		case QUANT_BITS:
+			memcpy(codes->sketch, value, spec->sketch_bytes);
+			return;
+		case QUANT_PLAIN:
+			transform(spec, value, work);
+			memcpy(codes->sketch, work, spec->sketch_bytes);
+			return;
+		case QUANT_AFFINE:
+			encode_affine(spec, value, codes);
+			return;
+		case QUANT_ROTATED:
+			transform(spec, value, work);
+			squared = norm_squared(work, spec->dims);
+			encode_sketch(spec, work, squared, codes);
+			encode_code(spec, work, squared, codes);
+			return;
+	}
+}
+
+/* The sketch of a vector of which only the finer code is at hand. */
+void
+quant_sketch_from_code(const QuantSpec *spec, const uint8 *code, QuantFactors factors, float *work,
+					   QuantCodes *codes)
+{
+	int			n = spec->code_dims;
+
+	Assert(spec->kind == QUANT_ROTATED);
+	memset(work, 0, sizeof(float) * spec->dims);
+	if (spec->code_bits == 8)
+		for (int i = 0; i < n; i++)
+			work[i] = factors.rescale * ((const int8 *) code)[i];
+	else
+		for (int i = 0; i < n; i++)
+		{
+			const uint64 *planes = (const uint64 *) code + (i / 64) * spec->code_bits;
+			int			level = 0;
+
+			for (int k = 0; k < spec->code_bits; k++)
+				level |= (int) ((planes[k] >> (i % 64)) & 1) << k;
+			work[i] = factors.rescale * (2 * level - ((1 << spec->code_bits) - 1));
+		}
+	encode_sketch(spec, work, norm_squared(work, spec->dims), codes);
+	codes->sketch_factors.add = factors.add;
+}
+
+void
+quant_init_query(const QuantSpec *spec, QuantQuery *query)
+{
+	int			words = plane_words(spec->dims);
+
+	memset(query, 0, sizeof(QuantQuery));
+	query->spec = spec;
+	if (spec->kind == QUANT_BITS)
+	{
+		query->bits = palloc(spec->sketch_bytes);
+		return;
+	}
+	query->x = palloc(sizeof(float) * spec->dims);
+	if (spec->kind != QUANT_ROTATED)
+		return;
+	query->planes = palloc(sizeof(uint64) * words * CODE_QUERY_PLANES);
+	if (spec->code_bits == 8)
+		query->words = palloc0(sizeof(int16) * TYPEALIGN(CODE_ALIGN, spec->code_dims));
+	else
+		query->fine_planes = palloc(sizeof(uint64) * plane_words(spec->code_dims) * FINE_PLANES);
+}
+
+void
+quant_set_query(QuantQuery *query, const void *value)
+{
+	const QuantSpec *spec = query->spec;
+	int			plane_sum = (1 << CODE_QUERY_PLANES) - 1;
+	double		squared;
+	float		top;
+
+	if (spec->kind == QUANT_BITS)
+	{
+		memcpy(query->bits, value, spec->sketch_bytes);
+		return;
+	}
+	if (spec->kind == QUANT_AFFINE)
+	{
+		for (int i = 0; i < spec->code_dims; i++)
+			query->x[i] = ((const float *) value)[(int64) i * spec->dims / spec->code_dims];
+		return;
+	}
+	transform(spec, value, query->x);
+	squared = norm_squared(query->x, spec->dims);
+	query->norm_squared = to_float(squared);
+	query->norm = to_float(sqrt(squared));
+	if (spec->kind != QUANT_ROTATED)
+		return;
+
+	query->plane_scale = planes_scale(query->x, spec->dims, CODE_QUERY_PLANES, squared);
+	to_planes(query->x, spec->dims, CODE_QUERY_PLANES, query->plane_scale, query->planes);
+	query->sketch_base = (float) spec->dims * plane_sum * ((1 << spec->sketch_bits) - 1);
+	query->sketch_scale = query->plane_scale;
+	if (spec->code_bits == 8)
+	{
+		top = largest(query->x, spec->code_dims);
+		query->word_scale = top / WORD_MAX;
+		kernel_code.to_i16(query->x, query->word_scale > 0 && WORD_MAX / top <= FLT_MAX ? WORD_MAX / top : 0,
+						   query->words, spec->code_dims);
+	}
+	else
+	{
+		query->fine_scale = planes_scale(query->x, spec->code_dims, FINE_PLANES, 0);
+		to_planes(query->x, spec->code_dims, FINE_PLANES, query->fine_scale, query->fine_planes);
+	}
+}
