@@ -64,7 +64,12 @@ endif
 src/kernel/%.o: CFLAGS += -O3
 
 # Every object is rebuilt when any header changes: the tree is small.
-$(OBJS) $(VECSYNC_OBJS): $(wildcard src/*/*.h)
+$(OBJS) $(VECSYNC_OBJS): $(wildcard src/*/*.h) src/.flags
+
+# ... or when it would be compiled differently, as after "make test" with its debug points.
+src/.flags: force
+	@echo '$(CC) $(CPPFLAGS) $(CFLAGS) $(COPT)' | cmp -s - $@ || echo '$(CC) $(CPPFLAGS) $(CFLAGS) $(COPT)' > $@
+.PHONY: force
 
 # ---- install scripts ---------------------------------------------------------
 $(VECTOR_SQL): $(sort $(wildcard sql/install/vector/*.sql)) vector.control
