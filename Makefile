@@ -67,8 +67,9 @@ src/kernel/%.o: CFLAGS += -O3
 $(OBJS) $(VECSYNC_OBJS): $(wildcard src/*/*.h) src/.flags
 
 # ... or when it would be compiled differently, as after "make test" with its debug points.
+compile_flags := $(CC) $(CPPFLAGS) $(CFLAGS) $(COPT)
 src/.flags: force
-	@echo '$(CC) $(CPPFLAGS) $(CFLAGS) $(COPT)' | cmp -s - $@ || echo '$(CC) $(CPPFLAGS) $(CFLAGS) $(COPT)' > $@
+	@echo '$(compile_flags)' | cmp -s - $@ || echo '$(compile_flags)' > $@
 .PHONY: force
 
 # ---- install scripts ---------------------------------------------------------
