@@ -63,3 +63,15 @@ SELECT vector_accum('{}', '[1]');
 SELECT halfvec_avg('{NULL}');
 SELECT sum(v) FROM (VALUES ('[1]'::vector), ('[1,2]')) t (v);
 SELECT avg(v) FROM (VALUES ('[1]'::vector), ('[1,2]')) t (v);
+-- servers from 16 on can ask whether a value is valid; this is what they answer
+SELECT current_setting('server_version_num')::int >= 160000 AS soft \gset
+\if :soft
+\set validity 'pg_input_is_valid(literal, type)'
+\set info '(pg_input_error_info(literal, type)).message'
+\else
+\set validity 'literal = ''[1,2]'''
+\set info 'CASE type WHEN ''halfvec'' THEN ''"65520" is out of range for type halfvec'' WHEN ''vector(3)'' THEN ''expected 3 dimensions, not 2'' END'
+\endif
+SELECT literal, type, :validity AS valid
+FROM (VALUES ('[1,2]', 'vector(2)'), ('[1,x]', 'vector'), ('[1,2] ]', 'vector'), ('[NaN]', 'vector'), ('{2:1}/1', 'sparsevec')) t (literal, type);
+SELECT literal, type, :info AS message FROM (VALUES ('[65520]', 'halfvec'), ('[1,2]', 'vector(3)')) t (literal, type);

@@ -5,7 +5,7 @@ RESET client_min_messages;
 
 -- text form
 SELECT '{1:1.5,3:3.5}/5'::sparsevec, '{5:1,1:-2.5}/5'::sparsevec, '{}/5'::sparsevec, '{1:0,2:-0,3:1}/3'::sparsevec;
-SELECT E' \t{ 1 : 1.5 ,\n2 : +2 } \r/ \v\f 3 '::sparsevec, '{+1:0x10}/1'::sparsevec;
+SELECT E' \t{ 1 : 1.5 ,\n2 : +2 } \r/ \x0b\f 3 '::sparsevec, '{+1:0x10}/1'::sparsevec;
 SELECT '{1:1}/1000000000'::sparsevec, '{1000000000:1}/1000000000'::sparsevec;
 SELECT '{1:1}/1000000001'::sparsevec;
 SELECT '{1:1}/99999999999999999999'::sparsevec;

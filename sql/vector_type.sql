@@ -6,7 +6,7 @@ RESET client_min_messages;
 -- text form
 SELECT '[1,2,3]'::vector;
 SELECT '[-1,+2,.5,1.,1e2,-0,0x10]'::vector;
-SELECT E' \t\n\r\v\f[ 1 , 2 \n, 3 ] \t'::vector;
+SELECT E' \t\n\r\x0b\f[ 1 , 2 \n, 3 ] \t'::vector;
 SELECT '[1.23456789,1234567890,1e-46,-1e-46,1.17549435e-38,1.4e-45,3.4028235e38]'::vector;
 SELECT '[hello,1]'::vector;
 SELECT '[NaN,1]'::vector;

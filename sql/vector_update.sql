@@ -68,6 +68,7 @@ TABLE state EXCEPT ALL TABLE installed;
 SELECT id, v[1], h[2:3], s + s FROM items ORDER BY id;
 SET enable_seqscan = off;
 SELECT id FROM items WHERE v = '[1,2,3]' ORDER BY id;
+RESET enable_seqscan;
 SET enable_sort = off;
 SELECT sum(v), count(*) FROM items GROUP BY v ORDER BY 2, 1;
 EXPLAIN (COSTS OFF) SELECT h, count(*) FROM items GROUP BY h;

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "base/compat.h"
 #include "fmgr.h"
 
 extern struct varlena *vector_detoast_argument(FunctionCallInfo fcinfo, int n);
