@@ -73,6 +73,7 @@ typedef struct CaptureLevel
 queue_commit_hook_type queue_commit_hook = NULL;
 
 static CaptureLevel *capture_top = NULL;
+uint64		queue_config_changes = 0;
 static int	capture_changed = 0;	/* for the commit hook */
 static HTAB *capture_keys = NULL;
 
@@ -346,6 +347,15 @@ void
 queue_note_change(int changed)
 {
 	capture_changed |= changed;
+	if (changed & QUEUE_CHANGED_CONFIG)
+		queue_config_changes++;
+}
+
+/* Has this transaction changed the configuration? */
+bool
+queue_config_changing(void)
+{
+	return (capture_changed & QUEUE_CHANGED_CONFIG) != 0;
 }
 
 static void

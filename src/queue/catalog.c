@@ -291,6 +291,8 @@ catalog_read_vectorizers(const char *name, int *count, MemoryContext context)
 		v->content_view = column_oid(tuple, desc, "content_view");
 		v->target_column = catalog_target_column(v->content_view, context);
 		v->metric = column_string(tuple, desc, "metric", context);
+		v->search_view = column_oid(tuple, desc, "search_view");
+		v->text_config = column_oid(tuple, desc, "text_config");
 		v->paused = column_int(tuple, desc, "paused") != 0;
 	}
 	return list;

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "access/attnum.h"
 #include "datatype/timestamp.h"
 
 /* A stretch of code that runs SQL as the extension's owner with a fixed search_path. */
@@ -61,6 +62,8 @@ typedef struct CatalogVectorizer
 	Oid			content_view;	/* (k1, ..., kn, content, vector) of each row */
 	char	   *target_column;	/* not quoted */
 	char	   *metric;
+	Oid			search_view;	/* (namespace, words) of each row, either may be missing; or InvalidOid */
+	Oid			text_config;	/* of the words, or InvalidOid */
 	bool		paused;
 } CatalogVectorizer;
 

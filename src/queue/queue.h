@@ -34,6 +34,10 @@ extern queue_commit_hook_type queue_commit_hook;
 
 extern void queue_capture_init(void);
 extern void queue_note_change(int changed);
+
+/* Grows with each change of the configuration by this session, at once. */
+extern uint64 queue_config_changes;
+extern bool queue_config_changing(void);
 extern void queue_flush(void);
 
 /* Append one entry under the current transaction.  Returns its number. */

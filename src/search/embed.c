@@ -4,8 +4,8 @@
  *
  * A session keeps its connections to services, and the vectors of the last
  * texts: a STABLE function in ORDER BY may be called once for each row of a
- * sequential scan, and must not be a request each time.  The cache is
- * forgotten when models change.
+ * sequential scan, and must not be a request each time.  Behind that is the
+ * cache that all sessions share.  Both are forgotten when models change.
  */
 #include "postgres.h"
 
@@ -18,9 +18,11 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 #include "http/embedding.h"
 #include "http/http_url.h"
+#include "http/rerank.h"
 #include "queue/catalog.h"
 #include "search/embed.h"
 #include "worker/worker.h"
@@ -52,12 +54,16 @@ static dlist_head cache = DLIST_STATIC_INIT(cache);
 static int	cache_entries = 0;
 static uint64 cache_generation = 0;
 
+/* The type is looked up again only when the one known is gone. */
 VectorType *
 embed_vector_type(void)
 {
 	static VectorType vector;
-	Oid			type = catalog_vector_type();
+	Oid			type;
 
+	if (OidIsValid(vector.type) && SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(vector.type)))
+		return &vector;
+	type = catalog_vector_type();
 	if (!OidIsValid(type))
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("type \"vector\" does not exist"));
 	if (vector.type != type)
@@ -91,6 +97,35 @@ outcome_sqlstate(HttpOutcome outcome)
 	}
 }
 
+/* Where and within which limits a model is asked while a session waits.  A missing key is an error. */
+HttpTarget
+embed_target(const CatalogModel *def)
+{
+	HttpTarget	target = {
+		.url = def->url, .secret = def->secret, .ca_file = worker_ca_file[0] ? worker_ca_file : NULL,
+		.private_addresses = true, .timeout_ms = Min(def->timeout_ms, worker_query_timeout),
+		.connect_timeout_ms = Min(worker_connect_timeout, worker_query_timeout),
+		.max_response_bytes = worker_max_response_bytes
+	};
+
+	if (def->secret_error != NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				errmsg("the key of model \"%s\" is missing", def->name),
+				errdetail_internal("%s", def->secret_error),
+				errhint("Set it with vecsync.set_secret(), or name another with vecsync.alter_model()."));
+	return target;
+}
+
+/* The session's connections. */
+HttpClient *
+embed_client(void)
+{
+	if (client == NULL)
+		client = http_client_create(TopMemoryContext, 4);
+	return client;
+}
+
 /*
  * Ask for the vectors of n texts, in the server's encoding.  The result
  * belongs to the call; free that.  Failure is an error.
@@ -99,12 +134,7 @@ static EmbeddingCall *
 ask(const CatalogModel *def, const char **texts, int n, bool query)
 {
 	EmbeddingModel model = {
-		.target = {
-			.url = def->url, .secret = def->secret, .ca_file = worker_ca_file[0] ? worker_ca_file : NULL,
-			.private_addresses = true, .timeout_ms = Min(def->timeout_ms, worker_query_timeout),
-			.connect_timeout_ms = Min(worker_connect_timeout, worker_query_timeout),
-			.max_response_bytes = worker_max_response_bytes
-		},
+		.target = embed_target(def),
 		.provider = def->provider, .model = def->model, .parameters = def->parameters,
 		.document_parameters = def->document_parameters, .query_parameters = def->query_parameters,
 		.dimensions = def->dimensions
@@ -117,18 +147,10 @@ ask(const CatalogModel *def, const char **texts, int n, bool query)
 		ereport(ERROR,
 				errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				errmsg("model \"%s\" does not embed: its kind is %s", def->name, def->kind));
-	if (def->secret_error != NULL)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				errmsg("the key of model \"%s\" is missing", def->name),
-				errdetail_internal("%s", def->secret_error),
-				errhint("Set it with vecsync.set_secret(), or name another with vecsync.alter_model()."));
-	if (client == NULL)
-		client = http_client_create(TopMemoryContext, 4);
 	for (int i = 0; i < n; i++)
 		inputs[i] = pg_server_to_any(texts[i], strlen(texts[i]), PG_UTF8);
 
-	call = embedding_submit(client, &model, inputs, n, query, NULL);
+	call = embedding_submit(embed_client(), &model, inputs, n, query, NULL);
 	embedding_wait(call, PG_WAIT_EXTENSION);
 	result = embedding_result(call);
 	if (result->outcome != HTTP_OK)
@@ -184,12 +206,12 @@ cache_find(const char *model, const char *text, bool query)
 }
 
 static void
-cache_keep(const char *model, const char *text, bool query, const EmbeddingResult *result, int index)
+cache_keep(const char *model, const char *text, bool query, const float *values, int dimensions)
 {
 	MemoryContext context;
 	MemoryContext old;
 	CacheEntry *entry;
-	Size		size = sizeof(float) * result->dimensions;
+	Size		size = sizeof(float) * dimensions;
 
 	if (cache_generation == 0 || strlen(text) > CACHE_TEXT_BYTES)
 		return;
@@ -201,8 +223,8 @@ cache_keep(const char *model, const char *text, bool query, const EmbeddingResul
 	entry->model = pstrdup(model);
 	entry->text = pstrdup(text);
 	entry->query = query;
-	entry->dimensions = result->dimensions;
-	entry->values = memcpy(palloc(size), result->vectors + (Size) index * result->dimensions, size);
+	entry->dimensions = dimensions;
+	entry->values = memcpy(palloc(size), values, size);
 	MemoryContextSwitchTo(old);
 	dlist_push_head(&cache, &entry->node);
 	if (++cache_entries > CACHE_ENTRIES)
@@ -218,14 +240,27 @@ embed(const char *name, const char *text, bool query)
 	VectorType *vector = embed_vector_type();
 	EmbeddingCall *call;
 	const EmbeddingResult *result;
+	uint64		generation = worker_config_generation();
 	Datum		value;
+	float	   *values;
+	int			dimensions;
 
 	if (entry != NULL)
+	{
+		worker_query_cache_count_hit();
 		return vector_value_make(vector, entry->values, entry->dimensions);
+	}
+	values = worker_query_cache_get(name, text, query, &dimensions);
+	if (values != NULL)
+	{
+		cache_keep(name, text, query, values, dimensions);
+		return vector_value_make(vector, values, dimensions);
+	}
 	call = ask(catalog_get_model(name, CurrentMemoryContext), &text, 1, query);
 	result = embedding_result(call);
 	value = vector_value_make(vector, result->vectors, result->dimensions);
-	cache_keep(name, text, query, result, 0);
+	cache_keep(name, text, query, result->vectors, result->dimensions);
+	worker_query_cache_put(name, text, query, generation, result->vectors, result->dimensions);
 	embedding_free(call);
 	return value;
 }
@@ -309,20 +344,23 @@ embed_texts(PG_FUNCTION_ARGS)
 		construct_md_array(values, nulls, 1, &n, &lbound, vector->type, -1, false, TYPALIGN_INT));
 }
 
-/* vecsync._check_model(provider text, url text, privileged boolean) -> text */
+/* vecsync._check_model(kind text, provider text, url text, privileged boolean) -> text */
 Datum
 embed_check_model(PG_FUNCTION_ARGS)
 {
-	char	   *provider = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	char	   *url = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char	   *kind = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *provider = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char	   *url = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	HttpUrlVerdict verdict;
 
-	if (!embedding_provider_exists(provider))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("unknown provider \"%s\"", provider),
-				errhint("Providers are openai, ollama, tei and cohere."));
-	verdict = http_url_check(url, NULL, PG_GETARG_BOOL(2));
+	if (strcmp(kind, "rerank") == 0 ? !rerank_provider_exists(provider) :
+		strcmp(kind, "chat") == 0 ? strcmp(provider, "openai") != 0 : !embedding_provider_exists(provider))
+		ereport(
+			ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("unknown provider \"%s\" of models of kind %s", provider, kind),
+			errhint("Providers are openai, ollama, tei and cohere for embedding; "
+					"openai, cohere, jina and tei for rerank; openai for chat."));
+	verdict = http_url_check(url, NULL, PG_GETARG_BOOL(3));
 	if (!verdict.ok)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),

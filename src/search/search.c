@@ -1,126 +1,300 @@
 /*
  * search.c
- *		vecsync.search: the rows of a vectorizer nearest to a text or vector.
+ *		vecsync.search: arguments in, rows out.
  *
- * The query runs as the caller, over the caller's view of the table: what the
- * caller may not SELECT is not found.  Every name in it is qualified and quoted.
+ * The statements run as the caller, over the caller's view of the table: what
+ * the caller may not SELECT is not found.
  */
 #include "postgres.h"
 
+#include <math.h>
+
+#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
-#include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/tuplestore.h"
 
-#include "queue/catalog.h"
 #include "search/embed.h"
+#include "search/search.h"
+#include "search/snippet.h"
 
-#define SEARCH_MAX_ROWS 10000
+#define FUSION_CANDIDATES	100 /* of each leg, at least */
+#define RERANK_CANDIDATES	50	/* at least */
 
 PG_FUNCTION_INFO_V1(search_vectors);
 
-typedef struct SearchMetric
+/* The arguments of vecsync.search, in their order. */
+enum
 {
-	const char *name;
-	const char *operator;
-	const char *score;			/* from distance d: larger is nearer */
-} SearchMetric;
-
-static const SearchMetric metrics[] = {
-	{"cosine", "<=>", "1 - d"},
-	{"l2", "<->", "1 / (1 + d)"},
-	{"ip", "<#>", "-d"},
-	{"l1", "<+>", "1 / (1 + d)"},
+	ARG_NAME, ARG_QUERY, ARG_QUERY_VECTOR, ARG_QUERY_KEY, ARG_TOP_K, ARG_FILTER, ARG_MIN_SCORE, ARG_NAMESPACE,
+	ARG_MODE, ARG_FUSION, ARG_VECTOR_WEIGHT, ARG_RERANK, ARG_RERANK_ERROR, ARG_EXCLUDE, ARG_SNIPPET_LENGTH,
+	ARG_METADATA, ARG_VALUES
 };
 
-static const SearchMetric *
-find_metric(const char *name)
-{
-	for (int i = 0; i < lengthof(metrics); i++)
-		if (strcmp(metrics[i].name, name) == 0)
-			return &metrics[i];
-	elog(ERROR, "unknown metric \"%s\"", name);
-	return NULL;
-}
+/* ---- arguments ------------------------------------------------------------------------ */
 
-/* SELECT key, score ... ORDER BY distance, key: ties have an order, too. */
 static char *
-search_sql(CatalogVectorizer *v)
+text_arg(FunctionCallInfo fcinfo, int n)
 {
-	const SearchMetric *metric = find_metric(v->metric);
-	const char *target = quote_identifier(v->target_column);
-	int			nkeys;
-	CatalogKeyColumn *keys = catalog_key_columns(v->source, &nkeys);
-	StringInfoData sql;
-
-	if (nkeys == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("table \"%s\" has no primary key", get_rel_name(v->source)));
-	initStringInfo(&sql);
-	appendStringInfo(&sql,
-					 "SELECT key, (%s)::pg_catalog.float8 FROM (SELECT pg_catalog.jsonb_build_object(",
-					 metric->score);
-	for (int i = 0; i < nkeys; i++)
-		appendStringInfo(&sql, "%s%s, s.%s", i > 0 ? ", " : "", quote_literal_cstr(keys[i].name),
-						 quote_identifier(keys[i].name));
-	appendStringInfo(&sql,
-					 ") AS key, s.%s OPERATOR(%s.%s) $1 AS d FROM %s AS s WHERE s.%s IS NOT NULL"
-					 " ORDER BY s.%s OPERATOR(%s.%s) $1",
-					 target, catalog_vector_schema(), metric->operator, catalog_relation_name(v->source),
-					 target, target, catalog_vector_schema(), metric->operator);
-	for (int i = 0; i < nkeys; i++)
-		appendStringInfo(&sql, ", s.%s", quote_identifier(keys[i].name));
-	appendStringInfo(&sql, " LIMIT $2) AS r WHERE $3 IS NULL OR (%s) >= $3", metric->score);
-	return sql.data;
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
-/* vecsync.search(name text, query text, query_vector vector, top_k int, min_score float8) */
-Datum
-search_vectors(PG_FUNCTION_ARGS)
+/* One of a few words; NULL is the first. */
+static int
+word_arg(FunctionCallInfo fcinfo, int n, const char *name, const char *const *words, int nwords)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	CatalogVectorizer *v;
-	Oid			types[3] = {embed_vector_type()->type, INT8OID, FLOAT8OID};
-	Datum		values[3];
-	char		nulls[3] = {' ', ' ', ' '};
+	char	   *value = text_arg(fcinfo, n);
+	StringInfoData list;
 
-	InitMaterializedSRF(fcinfo, 0);
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				errmsg("name of the vectorizer must not be null"));
-	if (PG_ARGISNULL(1) == PG_ARGISNULL(2))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("give either query or query_vector"));
-	if (PG_ARGISNULL(3) || PG_GETARG_INT32(3) < 1 || PG_GETARG_INT32(3) > SEARCH_MAX_ROWS)
+	if (value == NULL)
+		return 0;
+	initStringInfo(&list);
+	for (int i = 0; i < nwords; i++)
+	{
+		if (strcmp(value, words[i]) == 0)
+			return i;
+		appendStringInfo(&list, "%s%s", i == 0 ? "" : i == nwords - 1 ? " and " : ", ", words[i]);
+	}
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("unknown %s \"%s\"", name, value),
+			errhint("There are %s.", list.data));
+	return 0;					/* not reached */
+}
+
+static List *
+keys_arg(FunctionCallInfo fcinfo, int n)
+{
+	Datum	   *values;
+	bool	   *nulls;
+	int			count;
+	List	   *list = NIL;
+
+	if (PG_ARGISNULL(n))
+		return NIL;
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(n), JSONBOID, -1, false, TYPALIGN_INT, &values, &nulls, &count);
+	for (int i = 0; i < count; i++)
+		if (!nulls[i])
+			list = lappend(list, DatumGetJsonbP(values[i]));
+	return list;
+}
+
+static void
+read_request(FunctionCallInfo fcinfo, SearchRequest *request)
+{
+	static const char *const modes[] = {"vector", "text", "hybrid"};
+	static const char *const fusions[] = {"rrf", "weighted"};
+	static const char *const levels[] = {"none", "indexed", "all"};
+	int			mode = word_arg(fcinfo, ARG_MODE, "mode", modes, lengthof(modes));
+
+	request->query = text_arg(fcinfo, ARG_QUERY);
+	request->text_only = mode == 1;
+	request->hybrid = mode == 2;
+	request->weighted = word_arg(fcinfo, ARG_FUSION, "fusion", fusions, lengthof(fusions)) == 1;
+	request->metadata = word_arg(fcinfo, ARG_METADATA, "return_metadata", levels, lengthof(levels));
+	request->vector_weight = PG_ARGISNULL(ARG_VECTOR_WEIGHT) ? (request->weighted ? 0.7 : 0.5)
+															 : PG_GETARG_FLOAT8(ARG_VECTOR_WEIGHT);
+	request->filter = PG_ARGISNULL(ARG_FILTER) ? NULL : PG_GETARG_JSONB_P(ARG_FILTER);
+	request->has_min_score = !PG_ARGISNULL(ARG_MIN_SCORE);
+	request->min_score = request->has_min_score ? PG_GETARG_FLOAT8(ARG_MIN_SCORE) : 0;
+	request->namespace = text_arg(fcinfo, ARG_NAMESPACE);
+	request->exclude = keys_arg(fcinfo, ARG_EXCLUDE);
+	request->values = !PG_ARGISNULL(ARG_VALUES) && PG_GETARG_BOOL(ARG_VALUES);
+	if (PG_ARGISNULL(ARG_TOP_K) || PG_GETARG_INT32(ARG_TOP_K) < 1 ||
+		PG_GETARG_INT32(ARG_TOP_K) > SEARCH_MAX_ROWS)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("top_k must be between 1 and %d", SEARCH_MAX_ROWS));
+	request->top_k = PG_GETARG_INT32(ARG_TOP_K);
+	if (!(request->vector_weight >= 0 && request->vector_weight <= 1))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("vector_weight must be between 0 and 1"));
 
-	v = catalog_get_vectorizer(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
-	values[0] = PG_ARGISNULL(2) ? embed_query(v->model, text_to_cstring(PG_GETARG_TEXT_PP(1)))
-								: PG_GETARG_DATUM(2);
-	values[1] = Int64GetDatum(PG_GETARG_INT32(3));
-	values[2] = PG_ARGISNULL(4) ? (Datum) 0 : PG_GETARG_DATUM(4);
-	nulls[2] = PG_ARGISNULL(4) ? 'n' : ' ';
+	if (mode == 0)
+	{
+		if ((request->query != NULL) + !PG_ARGISNULL(ARG_QUERY_VECTOR) + !PG_ARGISNULL(ARG_QUERY_KEY) != 1)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("give one of query, query_vector and query_key"));
+	}
+	else if (request->query == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("mode \"%s\" needs query", modes[mode]));
+	else if (!PG_ARGISNULL(ARG_QUERY_KEY) || (request->text_only && !PG_ARGISNULL(ARG_QUERY_VECTOR)))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("mode \"%s\" takes no other query than its text", modes[mode]));
+}
+
+/* ---- the query's vector ------------------------------------------------------------------ */
+
+/* The vector of a row, by its key; the row itself is not to be found. */
+static Datum
+vector_of_key(SearchSource *source, SearchRequest *request, Jsonb *key, MemoryContext context)
+{
+	StringInfoData sql;
+	SearchRequest only_namespace = {.namespace = request->namespace};
+	Datum		value = (Datum) 0;
+	bool		isnull = true;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT %s FROM %s WHERE %s", source->vector, source->from,
+					 search_key_condition(source, key));
+	search_append_conditions(&sql, source, &only_namespace);
+	if (SPI_execute(sql.data, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read a row of vectorizer \"%s\"", source->def->name);
+	if (SPI_processed == 0)
+		ereport(ERROR, errcode(ERRCODE_NO_DATA_FOUND),
+				errmsg("row %s of vectorizer \"%s\" not found",
+					   JsonbToCString(NULL, &key->root, VARSIZE(key)), source->def->name));
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (isnull)
+		ereport(
+			ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("row %s of vectorizer \"%s\" has no vector",
+				   JsonbToCString(NULL, &key->root, VARSIZE(key)), source->def->name),
+			errhint("It has no text, or is not embedded yet: see vecsync.wait() and vecsync.failed."));
+	request->exclude = lappend(request->exclude, key);
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		value = PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
+		MemoryContextSwitchTo(old);
+	}
+	return value;
+}
+
+/* Under cosine a vector of zeroes has no direction: every distance would be NaN. */
+static void
+check_direction(SearchSource *source, Datum vector)
+{
+	int			dimensions;
+	float	   *values;
+
+	if (strcmp(source->metric->name, "cosine") != 0)
+		return;
+	values = vector_value_read(embed_vector_type(), vector, &dimensions);
+	for (int i = 0; i < dimensions; i++)
+		if (values[i] != 0)
+		{
+			pfree(values);
+			return;
+		}
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("a query vector of zeroes has no cosine distance"));
+}
+
+/* ---- running -------------------------------------------------------------------------------- */
+
+static SearchRows
+run_request(SearchSource *source, SearchRequest *request, MemoryContext context)
+{
+	SearchRequest leg = *request;
+	SearchRows	vector;
+	SearchRows	text;
+
+	if (request->text_only)
+		return search_text_leg(source, request, request->top_k, context);
+	if (!request->hybrid)
+		return search_vector_leg(source, request, context);
+	leg.top_k = Min(SEARCH_MAX_ROWS, Max(FUSION_CANDIDATES, request->top_k * 2));
+	vector = search_vector_leg(source, &leg, context);
+	text = search_text_leg(source, &leg, leg.top_k, context);
+	return search_fuse(source, request, vector, text);
+}
+
+static void
+cut(SearchRows *rows, SearchRequest *request, int top_k)
+{
+	int			n = 0;
+
+	while (n < rows->count && n < top_k &&
+		   !(request->has_min_score && rows->rows[n].score < request->min_score))
+		n++;
+	rows->count = n;
+}
+
+static void
+put_row(ReturnSetInfo *rsinfo, SearchRow *row, const char *query, int snippet_length)
+{
+	Datum		values[8];
+	bool		nulls[8] = {false};
+
+	values[0] = JsonbPGetDatum(row->key);
+	values[1] = Float8GetDatum(row->score);
+	values[2] = Float8GetDatum(row->vector_score);
+	nulls[2] = !row->has_vector_score;
+	values[3] = Float8GetDatum(row->text_score);
+	nulls[3] = !row->has_text_score;
+	values[4] = Float8GetDatum(row->rerank_score);
+	nulls[4] = !row->has_rerank_score;
+	nulls[5] = snippet_length == 0 || row->content == NULL;
+	values[5] = nulls[5] ? (Datum) 0 : CStringGetTextDatum(snippet_make(row->content, query, snippet_length));
+	values[6] = row->metadata;
+	nulls[6] = row->metadata == (Datum) 0;
+	values[7] = row->values;
+	nulls[7] = row->values == (Datum) 0;
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* vecsync.search(...): see the enum above for the arguments */
+Datum
+search_vectors(PG_FUNCTION_ARGS)
+{
+	static const char *const failures[] = {"warning", "error"};
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext context = CurrentMemoryContext;
+	SearchRequest request = {0};
+	SearchSource *source;
+	SearchRows	rows;
+	char	   *reranker = text_arg(fcinfo, ARG_RERANK);
+	int			on_failure = word_arg(fcinfo, ARG_RERANK_ERROR, "rerank_error", failures, lengthof(failures));
+	int			snippet_length = PG_ARGISNULL(ARG_SNIPPET_LENGTH) ? 0 : PG_GETARG_INT32(ARG_SNIPPET_LENGTH);
+	int			top_k;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (PG_ARGISNULL(ARG_NAME))
+		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("name of the vectorizer must not be null"));
+	read_request(fcinfo, &request);
+	if (snippet_length < 0)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("snippet_length must not be negative"));
+	if (reranker != NULL && request.query == NULL)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("rerank needs query"));
+	top_k = request.top_k;
+	request.content = snippet_length > 0 || reranker != NULL;
+	if (reranker != NULL)
+		request.top_k = Max(top_k, RERANK_CANDIDATES);
+	source = search_source(text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME)));
+	if (!request.text_only && !PG_ARGISNULL(ARG_QUERY_VECTOR))
+		request.vector = PG_GETARG_DATUM(ARG_QUERY_VECTOR);
+	else if (!request.text_only && PG_ARGISNULL(ARG_QUERY_KEY))
+		request.vector = embed_query(source->def->model, request.query);
 
 	SPI_connect();
-	if (SPI_execute_with_args(search_sql(v), 3, types, values, nulls, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not search vectorizer \"%s\"", v->name);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	if (!PG_ARGISNULL(ARG_QUERY_KEY))
+		request.vector = vector_of_key(source, &request, PG_GETARG_JSONB_P(ARG_QUERY_KEY), context);
+	if (!request.text_only)
+		check_direction(source, request.vector);
+	rows = run_request(source, &request, context);
+	cut(&rows, &request, reranker ? request.top_k : top_k);
+	MemoryContextSwitchTo(context);
+	if (reranker != NULL)
 	{
-		Datum		row[2];
-		bool		isnull[2];
-
-		for (int c = 0; c < 2; c++)
-			row[c] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, c + 1, &isnull[c]);
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row, isnull);
+		search_rerank(reranker, request.query, &rows, on_failure == 1);
+		rows.count = Min(rows.count, top_k);
 	}
+	for (int i = 0; i < rows.count; i++)
+		put_row(rsinfo, &rows.rows[i], request.query, snippet_length);
 	SPI_finish();
 	return (Datum) 0;
 }

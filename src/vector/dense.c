@@ -79,9 +79,7 @@ vector_dense_check_same(const DenseType *type, const DenseVector *a, const Dense
 	if (unlikely(a->dim != b->dim))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("different %s dimensions %d and %d", type->name, a->dim, b->dim),
-				 errhint("Both values must have the same number of dimensions, "
-						 "as embeddings of one model have.")));
+				 errmsg("different %s dimensions %d and %d", type->name, a->dim, b->dim)));
 }
 
 /* Refuse NaN, infinity and, for narrower elements, magnitudes out of their range. */

@@ -70,17 +70,6 @@ writable_state(FunctionCallInfo fcinfo, SumState state)
 	return copy;
 }
 
-/* avg speaks of expected dimensions, sum of different ones: both as pgvector does. */
-static void
-check_state_dim(int expected, int dim)
-{
-	if (expected != dim)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("expected %d dimensions, not %d", expected, dim),
-				 errhint("All rows must have the same number of dimensions.")));
-}
-
 /* Add the vector to a state that is writable and of its dimensions. */
 static Datum
 add_row(const DenseType *type, SumState state, const DenseVector *v)
@@ -102,7 +91,7 @@ vector_dense_accum(const DenseType *type, FunctionCallInfo fcinfo)
 
 	if (state.dim == 0)
 		return add_row(type, new_state(v->dim), v);
-	check_state_dim(state.dim, v->dim);
+	vector_check_typmod(state.dim, v->dim);
 	return add_row(type, writable_state(fcinfo, state), v);
 }
 
@@ -120,8 +109,7 @@ vector_sum_accum(PG_FUNCTION_ARGS)
 	if (state.dim != v->dim)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("different vector dimensions %d and %d", state.dim, v->dim),
-				 errhint("All rows must have the same number of dimensions.")));
+				 errmsg("different vector dimensions %d and %d", state.dim, v->dim)));
 	return add_row(type, writable_state(fcinfo, state), v);
 }
 
@@ -142,7 +130,7 @@ vector_combine(PG_FUNCTION_ARGS)
 		memcpy(sum.values, b.values, sizeof(float8) * (b.dim + 1));
 		PG_RETURN_ARRAYTYPE_P(sum.array);
 	}
-	check_state_dim(a.dim, b.dim);
+	vector_check_typmod(a.dim, b.dim);
 	sum = writable_state(fcinfo, a);
 	for (int i = 0; i <= sum.dim; i++)
 	{

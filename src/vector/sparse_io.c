@@ -57,8 +57,7 @@ vector_sparse_check_same(const SparseVector *a, const SparseVector *b)
 	if (unlikely(a->dim != b->dim))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("different sparsevec dimensions %d and %d", a->dim, b->dim),
-				 errhint("Both values must have the same number of dimensions.")));
+				 errmsg("different sparsevec dimensions %d and %d", a->dim, b->dim)));
 }
 
 PG_FUNCTION_INFO_V1(sparsevec_in);

@@ -47,21 +47,6 @@ syntax_detail(VectorFault fault, bool sparse)
 	}
 }
 
-static const char *
-syntax_hint(bool sparse)
-{
-	return sparse ? "Write index:value pairs and the number of dimensions, as in {1:0.5,3:2}/5." :
-		"Write the elements in square brackets, as in [1,2,3], or cast an array.";
-}
-
-/* The hint about a value that does not fit its declared dimensions. */
-static int
-typmod_hint(int declared, int found)
-{
-	return errhint("Declare the column or cast with %d dimensions, or use values that have %d.", found,
-				   declared);
-}
-
 /*
  * Raise the error for what a reader found, or hand it to escontext; returns
  * only in the latter case.  "text" is the whole literal, NULL for the binary form.
@@ -84,8 +69,7 @@ vector_report(const VectorFinding *finding, const char *type_name, const char *t
 			compat_errsave(escontext,
 						   (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 							errmsg("invalid input syntax for type %s: \"%s\"", type_name, text),
-							detail ? errdetail_internal("%s", detail) : 0,
-							finding->fault == VECTOR_NO_OPENING ? errhint("%s", syntax_hint(sparse)) : 0));
+							detail ? errdetail_internal("%s", detail) : 0));
 			return;
 		case VECTOR_OUT_OF_RANGE:
 			compat_errsave(escontext,
@@ -112,8 +96,7 @@ vector_report(const VectorFinding *finding, const char *type_name, const char *t
 		case VECTOR_WRONG_TYPMOD:
 			compat_errsave(escontext,
 						   (errcode(ERRCODE_DATA_EXCEPTION),
-							errmsg("expected %d dimensions, not %d", (int) limits->typmod, finding->number),
-							typmod_hint(limits->typmod, finding->number)));
+							errmsg("expected %d dimensions, not %d", (int) limits->typmod, finding->number)));
 			return;
 		case VECTOR_CUT_SHORT:
 			compat_errsave(escontext,
@@ -145,8 +128,7 @@ vector_check_typmod(int32 typmod, int dim)
 	if (typmod != -1 && typmod != dim)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("expected %d dimensions, not %d", typmod, dim),
-				 typmod_hint(typmod, dim)));
+				 errmsg("expected %d dimensions, not %d", typmod, dim)));
 }
 
 /* The body of the types' typmod_in functions: the modifier is the number of dimensions. */

@@ -61,6 +61,11 @@ define_settings(void)
 	DefineCustomIntVariable("vecsync.query_timeout", "Time for embedding the text of a query.", NULL,
 							&worker_query_timeout, 10000, 1, 3600000, PGC_USERSET, GUC_UNIT_MS, NULL,
 							NULL, NULL);
+	if (process_shared_preload_libraries_in_progress)
+		DefineCustomIntVariable("vecsync.query_cache",
+								"Vectors of query texts that all sessions share; 0 for none.", NULL,
+								&worker_query_cache_entries, 1024, 0, 65536, PGC_POSTMASTER, 0, NULL, NULL,
+								NULL);
 }
 
 void

@@ -86,6 +86,19 @@ extern WorkerDatabase *worker_find_database(Oid database, bool create);
 /* The commit hook of the queue room. */
 extern void worker_on_commit(int changed);
 
+/* ---- worker_query_cache.c: vectors of query texts, shared by all sessions ---- */
+
+extern void worker_query_cache_request(void);
+extern void worker_query_cache_startup(void);
+
+/* palloc'd; NULL when it is not there.  Counts a hit or a miss. */
+extern float *worker_query_cache_get(const char *model, const char *text, bool query, int *dimensions);
+extern void worker_query_cache_count_hit(void);
+
+/* 'generation' is that of the configuration the vector was asked with. */
+extern void worker_query_cache_put(const char *model, const char *text, bool query, uint64 generation,
+								   const float *values, int dimensions);
+
 /* ---- processes ------------------------------------------------------------------- */
 
 extern PGDLLEXPORT void launcher_main(Datum arg);
@@ -108,5 +121,6 @@ extern int	worker_max_response_bytes;
 extern char *worker_ca_file;
 extern char *worker_allowed_urls;
 extern int	worker_query_timeout;	/* ms */
+extern int	worker_query_cache_entries;
 
 #endif							/* WORKER_WORKER_H */

@@ -29,6 +29,7 @@ shmem_request(void)
 		previous_request_hook();
 	RequestAddinShmemSpace(MAXALIGN(sizeof(WorkerShared)));
 	RequestNamedLWLockTranche(TRANCHE, 1);
+	worker_query_cache_request();
 }
 
 static void
@@ -49,6 +50,7 @@ shmem_startup(void)
 		for (int i = 0; i < WORKER_MAX_DATABASES; i++)
 			pg_atomic_init_u32(&worker_shared->databases[i].rows_changed, 0);
 	}
+	worker_query_cache_startup();
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -38,10 +38,13 @@ CREATE TABLE vecsync.vectorizer (
     content text NOT NULL,
     content_view regclass NOT NULL,
     metric text NOT NULL CHECK (metric IN ('cosine', 'l2', 'ip', 'l1')),
+    search_view regclass,
+    text_config regconfig,
     paused boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE vecsync.vectorizer IS 'tables whose rows are embedded and kept in step; see vecsync.create_vectorizer';
+COMMENT ON COLUMN vecsync.vectorizer.search_view IS 'view of the namespace and of the words for text search, where there are such; searches use its expressions';
 COMMENT ON COLUMN vecsync.vectorizer.content_view IS 'view of the table''s keys, the text to embed and the vector; the table and the columns it uses cannot be dropped without CASCADE';
 
 -- ---------------------------------------------------------------------------

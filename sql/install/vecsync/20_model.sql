@@ -5,10 +5,10 @@
 
 GRANT SELECT (name, kind, provider, model, dimensions) ON vecsync.model TO PUBLIC;
 
-CREATE FUNCTION vecsync._check_model(provider text, url text, privileged boolean) RETURNS text
+CREATE FUNCTION vecsync._check_model(kind text, provider text, url text, privileged boolean) RETURNS text
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'embed_check_model';
-REVOKE ALL ON FUNCTION vecsync._check_model(text, text, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION vecsync._check_model(text, text, boolean) IS 'the URL, normalised; an error for an unknown provider or a URL that may not be called';
+REVOKE ALL ON FUNCTION vecsync._check_model(text, text, text, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION vecsync._check_model(text, text, text, boolean) IS 'the URL, normalised; an error for an unknown provider or a URL that may not be called';
 
 CREATE FUNCTION vecsync._probe_dimensions(model text) RETURNS integer
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'embed_probe_dimensions';
@@ -48,7 +48,7 @@ BEGIN
     END IF;
     INSERT INTO vecsync.model (name, kind, provider, url, model, dimensions, secret, parameters, document_parameters,
                                query_parameters, max_batch, max_batch_bytes, max_inflight, rate_limit, timeout)
-    VALUES (name, kind, provider, vecsync._check_model(provider, url, true), model, dimensions, secret,
+    VALUES (name, kind, provider, vecsync._check_model(kind, provider, url, true), model, dimensions, secret,
             parameters, document_parameters, query_parameters, max_batch, max_batch_bytes, max_inflight,
             rate_limit, timeout);
     IF kind = 'embedding' AND dimensions IS NULL THEN
@@ -91,7 +91,7 @@ BEGIN
     UPDATE vecsync.model m
     SET (provider, url, model, secret, parameters, document_parameters, query_parameters, max_batch, max_batch_bytes,
          max_inflight, rate_limit, timeout) =
-        (SELECT n.provider, vecsync._check_model(n.provider, n.url, true), n.model, n.secret, n.parameters,
+        (SELECT n.provider, vecsync._check_model(m.kind, n.provider, n.url, true), n.model, n.secret, n.parameters,
                 n.document_parameters, n.query_parameters, n.max_batch, n.max_batch_bytes, n.max_inflight,
                 n.rate_limit, n.timeout
          FROM jsonb_populate_record(m, options) n)

@@ -89,6 +89,8 @@ CREATE FUNCTION vecsync.create_vectorizer(
     name text DEFAULT NULL,
     destination text DEFAULT 'column:embedding',
     metric text DEFAULT 'cosine',
+    namespace name DEFAULT NULL,
+    text_config regconfig DEFAULT NULL,
     enqueue_existing boolean DEFAULT true,
     if_not_exists boolean DEFAULT false
 ) RETURNS text
@@ -150,8 +152,10 @@ BEGIN
                    (SELECT string_agg('k' || n, ', ' ORDER BY n) FROM generate_subscripts(keys, 1) n),
                    (SELECT string_agg(format('%I.%I', relname, k), ', ' ORDER BY n) FROM unnest(keys) WITH ORDINALITY u(k, n)),
                    compiled.expression, target, source);
+    EXECUTE format('GRANT SELECT ON %s TO PUBLIC', content_view);   -- it shows what the caller may see of the table
     PERFORM vecsync._create_triggers(id, name, source, compiled.columns);
     PERFORM vecsync._register_vectorizer(id, name, source, model, content, content_view::regclass, metric, enqueue_existing);
+    PERFORM vecsync._prepare_search(id, name, source, compiled.columns, namespace, text_config);
 
     problem := vecsync._worker_problem();
     IF problem IS NOT NULL THEN
@@ -163,7 +167,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION vecsync.create_vectorizer IS
-'Keeps a column of the table in step with the text of its rows and returns the vectorizer''s name (by default the table''s). content: a column, a template such as ''{name} by {artist}'' ({{ and }} for braces, NULL gives nothing), or ''='' and a SQL expression; destination: ''column:NAME'', added if missing. Existing rows are embedded in the background unless enqueue_existing is false. Only the owner of the table. Errors: 42501 not the owner, 42703 unknown column, 55000 no primary key, 42804 the column has another type, 42704 unknown model, 42710 the name is taken.';
+'Keeps a column of the table in step with the text of its rows and returns the vectorizer''s name (by default the table''s). content: a column, a template such as ''{name} by {artist}'' ({{ and }} for braces, NULL gives nothing), or ''='' and a SQL expression; destination: ''column:NAME'', added if missing. namespace: a column whose value separates rows, so that every search names one; text_config: a text search configuration for hybrid search, whose indexes are made at once (one more for misspelt words where pg_trgm is installed). Existing rows are embedded in the background unless enqueue_existing is false. Only the owner of the table. Errors: 42501 not the owner, 42703 unknown column, 55000 no primary key, 42804 the column has another type, 42704 unknown model, 42710 the name is taken.';
 
 CREATE FUNCTION vecsync.drop_vectorizer(name text, keep_data boolean DEFAULT true) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -180,6 +184,7 @@ BEGIN
         EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', vecsync._object_name(v.id, what, name), v.source);
     END LOOP;
     EXECUTE format('DROP VIEW IF EXISTS %s', v.content_view);
+    PERFORM vecsync._drop_search(v.id, name, v.source, v.search_view);
     IF NOT keep_data THEN
         EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS %I', v.source, v.target_column);
     END IF;
@@ -211,7 +216,7 @@ BEGIN
     FOR v IN
         SELECT x.* FROM vecsync.vectorizer x
         WHERE EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
-                      WHERE d.classid = 'pg_class'::regclass AND d.objid IN (x.source, x.content_view) AND d.objsubid = 0)
+                      WHERE d.classid = 'pg_class'::regclass AND d.objid IN (x.source, x.content_view, x.search_view) AND d.objsubid = 0)
     LOOP
         DELETE FROM vecsync.vectorizer x WHERE x.id = v.id;
         DELETE FROM vecsync.queue q WHERE q.vectorizer = v.id;
@@ -225,6 +230,7 @@ BEGIN
         IF EXISTS (SELECT FROM pg_class WHERE oid = v.content_view) THEN
             EXECUTE format('DROP VIEW %s', v.content_view);
         END IF;
+        PERFORM vecsync._drop_search(v.id, v.name, v.source, v.search_view);
         RAISE NOTICE 'vectorizer "%" is dropped with what it depends on', v.name;
     END LOOP;
 END

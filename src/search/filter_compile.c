@@ -1,0 +1,507 @@
+/*
+ * filter_compile.c
+ *		From a filter to a SQL condition that indexes can serve.
+ *
+ * Every name is quoted and every operator qualified; every value is a literal
+ * with its type.  A compiled condition is true exactly for the rows that match
+ * and may be false or NULL for the others; $not turns "not true" into true,
+ * which makes the whole two-valued while the plain forms stay indexable.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_type.h"
+#include "common/shortest_dec.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/numeric.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+#include "search/filter.h"
+
+typedef struct Compiler
+{
+	StringInfo	sql;
+	Oid			relid;
+	const char *alias;
+} Compiler;
+
+static void compile_node(Compiler *c, FilterNode *node);
+
+/* ---- operators ------------------------------------------------------------------------ */
+
+/* The operator of the type's default btree class, qualified. */
+static char *
+btree_operator(const FilterTarget *target, Oid type, StrategyNumber strategy)
+{
+	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY);
+	Oid			oper = InvalidOid;
+	HeapTuple	tuple;
+	Form_pg_operator form;
+	char	   *name;
+
+	if (OidIsValid(entry->btree_opf))
+		oper = get_opfamily_member(entry->btree_opf, entry->btree_opintype, entry->btree_opintype, strategy);
+	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(oper));
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("column \"%s\" of type %s cannot be compared in a filter", target->key,
+					   format_type_be(target->type)),
+				errhint("$exists and null work for every type."));
+	form = (Form_pg_operator) GETSTRUCT(tuple);
+	name = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
+					NameStr(form->oprname));
+	ReleaseSysCache(tuple);
+	return name;
+}
+
+static char *
+literal(Oid type, const char *text)
+{
+	return psprintf("%s::%s", quote_literal_cstr(text), filter_type_name(type));
+}
+
+static char *
+column_sql(Compiler *c, const FilterTarget *target)
+{
+	return psprintf("%s.%s", c->alias, quote_identifier(target->column));
+}
+
+/* ---- ranges ---------------------------------------------------------------------------- */
+
+static StrategyNumber
+strategy_of(FilterOp op)
+{
+	switch (op)
+	{
+		case FILTER_GT:
+			return BTGreaterStrategyNumber;
+		case FILTER_GTE:
+			return BTGreaterEqualStrategyNumber;
+		case FILTER_LT:
+			return BTLessStrategyNumber;
+		case FILTER_LTE:
+			return BTLessEqualStrategyNumber;
+		default:
+			return BTEqualStrategyNumber;
+	}
+}
+
+/*
+ * A floating-point column is compared by the decimal numbers it shows, as JSON
+ * shows them: 0.1 equals the float4 that prints as 0.1.  A number between two
+ * floats equals none of them, and for ranges is moved onto the nearest float,
+ * with the operator that includes or excludes that one as it should.  Returns
+ * the side of the number on which the shown value of that float is: -1, 0, 1.
+ */
+static int
+float_side(Oid type, const char *text)
+{
+	char		shown[32];
+	Datum		number = DirectFunctionCall3(numeric_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid),
+											 Int32GetDatum(-1));
+	Datum		nearest;
+
+	if (type == FLOAT4OID)
+		float_to_shortest_decimal_buf(
+			DatumGetFloat4(DirectFunctionCall1(float4in, CStringGetDatum(text))), shown);
+	else
+		double_to_shortest_decimal_buf(
+			DatumGetFloat8(DirectFunctionCall1(float8in, CStringGetDatum(text))), shown);
+	nearest = DirectFunctionCall3(numeric_in, CStringGetDatum(shown), ObjectIdGetDatum(InvalidOid),
+								  Int32GetDatum(-1));
+	return DatumGetInt32(DirectFunctionCall2(numeric_cmp, nearest, number));
+}
+
+static FilterOp
+float_range(FilterOp op, int side)
+{
+	bool		upward = op == FILTER_GT || op == FILTER_GTE;
+
+	if (side == 0)
+		return op;
+	if (upward)
+		return side > 0 ? FILTER_GTE : FILTER_GT;
+	return side > 0 ? FILTER_LT : FILTER_LTE;
+}
+
+static bool
+is_float(Oid type)
+{
+	return type == FLOAT4OID || type == FLOAT8OID;
+}
+
+/* column OP value, for a column of a scalar type */
+static void
+compile_comparison(Compiler *c, const FilterTarget *target, FilterOp op, JsonbValue *value)
+{
+	char	   *text = filter_text(target, target->type, target->class, value);
+
+	if (is_float(target->type))
+	{
+		int			side = float_side(target->type, text);
+
+		if (side != 0 && op == FILTER_EQ)
+		{
+			appendStringInfoString(c->sql, "false");
+			return;
+		}
+		op = float_range(op, side);
+	}
+	appendStringInfo(c->sql, "%s %s %s", column_sql(c, target),
+					 btree_operator(target, target->type, strategy_of(op)), literal(target->type, text));
+}
+
+/* ---- arrays ----------------------------------------------------------------------------- */
+
+/* ARRAY[...]::type[] of a JSON array's scalars; nulls are left out, and told. */
+static char *
+array_literal(const FilterTarget *target, FilterOp op, List *elements, bool keep_nulls, bool *has_null)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+	Oid			type = OidIsValid(target->element) ? target->element : target->type;
+	FilterClass class = OidIsValid(target->element) ? target->element_class : target->class;
+	int			n = 0;
+
+	*has_null = false;
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "ARRAY[");
+	foreach(lc, elements)
+	{
+		JsonbValue	value;
+		char	   *text;
+
+		if (!filter_scalar(lfirst(lc), &value))
+			filter_misfit(target, op, lfirst(lc), "Write an array of scalars.");
+		if (value.type == jbvNull)
+		{
+			*has_null = true;
+			if (keep_nulls)
+				appendStringInfoString(&buf, n++ > 0 ? ", NULL" : "NULL");
+			continue;
+		}
+		text = filter_text(target, type, class, &value);
+		if (is_float(type) && float_side(type, text) != 0)
+			continue;			/* equal to none */
+		appendStringInfo(&buf, "%s%s", n++ > 0 ? ", " : "", literal(type, text));
+	}
+	appendStringInfo(&buf, "]::%s[]", filter_type_name(type));
+	return buf.data;
+}
+
+static void
+compile_array(Compiler *c, const FilterTarget *target, FilterNode *node)
+{
+	char	   *column = column_sql(c, target);
+	JsonbValue	value;
+	bool		scalar = filter_scalar(node->value, &value);
+	bool		has_null;
+	List	   *elements = scalar ? list_make1(node->value) : filter_elements(node->value);
+	char	   *list;
+
+	if (target->element_class == FILTER_JSON || target->element_class == FILTER_ARRAY)
+		filter_misfit(target, node->op, node->value,
+					  "Arrays of JSON values can only be tested with $exists and null.");
+	if (!scalar && !JB_ROOT_IS_ARRAY(node->value))
+		filter_misfit(target, node->op, node->value, "Write an array, or an element.");
+	(void) btree_operator(target, target->element, BTEqualStrategyNumber);
+	switch (node->op)
+	{
+		case FILTER_EQ:
+			list = array_literal(target, node->op, elements, !scalar, &has_null);
+			appendStringInfo(c->sql,
+							 scalar ? "(%s OPERATOR(pg_catalog.&&) %s)" : "%s OPERATOR(pg_catalog.=) %s",
+							 column, list);
+			break;
+		case FILTER_IN:
+			list = array_literal(target, node->op, elements, false, &has_null);
+			appendStringInfo(c->sql, "(%s OPERATOR(pg_catalog.&&) %s%s)", column, list,
+							 has_null ? psprintf(" OR %s IS NULL", column) : "");
+			break;
+		case FILTER_CONTAINS:
+			list = array_literal(target, node->op, elements, true, &has_null);
+			if (has_null)
+				filter_misfit(target, node->op, node->value, "null cannot be looked for inside an array.");
+			appendStringInfo(c->sql, "%s OPERATOR(pg_catalog.@>) %s", column, list);
+			break;
+		default:
+			filter_misfit(target, node->op, node->value,
+						  "Use $in (any of), $contains (all of) or $eq for an array column.");
+	}
+}
+
+/* ---- JSON --------------------------------------------------------------------------------- */
+
+static char *
+jsonb_literal(Jsonb *value)
+{
+	return psprintf("%s::pg_catalog.jsonb",
+					quote_literal_cstr(JsonbToCString(NULL, &value->root, VARSIZE(value))));
+}
+
+/* The value that a key leads to: the column or what is at the path in it; NULL when missing. */
+static char *
+json_node(Compiler *c, const FilterTarget *target)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, column_sql(c, target));
+	if (target->type == JSONOID)
+		appendStringInfoString(&buf, "::pg_catalog.jsonb");
+	if (target->npath > 0)
+	{
+		appendStringInfoString(&buf, " OPERATOR(pg_catalog.#>) ARRAY[");
+		for (int i = 0; i < target->npath; i++)
+			appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "", quote_literal_cstr(target->path[i]));
+		appendStringInfoString(&buf, "]::pg_catalog.text[]");
+	}
+	return psprintf("(%s)", buf.data);
+}
+
+/* Could a path's element count the elements of an array? */
+static bool
+counts_elements(const FilterTarget *target)
+{
+	for (int i = 0; i < target->npath; i++)
+		if (strspn(target->path[i], " \t\n\v\f\r+-0123456789") > 0)
+			return true;
+	return false;
+}
+
+/* {"a": {"b": VALUE}} for the path a.b: what a GIN index on the column finds by @> */
+static char *
+wrapped(const FilterTarget *target, Jsonb *value, bool in_array)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < target->npath; i++)
+	{
+		appendStringInfoChar(&buf, '{');
+		escape_json(&buf, target->path[i]);
+		appendStringInfoString(&buf, ": ");
+	}
+	if (in_array)
+		appendStringInfoChar(&buf, '[');
+	(void) JsonbToCString(&buf, &value->root, VARSIZE(value));
+	if (in_array)
+		appendStringInfoChar(&buf, ']');
+	for (int i = 0; i < target->npath; i++)
+		appendStringInfoChar(&buf, '}');
+	return psprintf("%s::pg_catalog.jsonb", quote_literal_cstr(buf.data));
+}
+
+/* The value equals the scalar, or is an array that has it. */
+static void
+compile_json_has(Compiler *c, const FilterTarget *target, Jsonb *value)
+{
+	char	   *column = column_sql(c, target);
+
+	if (target->type == JSONOID || target->npath == 0 || counts_elements(target))
+		appendStringInfo(c->sql, "%s OPERATOR(pg_catalog.@>) %s", json_node(c, target), jsonb_literal(value));
+	else
+		appendStringInfo(c->sql, "(%s OPERATOR(pg_catalog.@>) %s OR %s OPERATOR(pg_catalog.@>) %s)", column,
+						 wrapped(target, value, false), column, wrapped(target, value, true));
+}
+
+static void
+compile_json_in(Compiler *c, const FilterTarget *target, FilterNode *node)
+{
+	char	   *json = json_node(c, target);
+	bool		any = false;
+	ListCell   *lc;
+
+	appendStringInfoChar(c->sql, '(');
+	foreach(lc, filter_elements(node->value))
+	{
+		JsonbValue	value;
+
+		if (any)
+			appendStringInfoString(c->sql, " OR ");
+		any = true;
+		if (filter_scalar(lfirst(lc), &value) && value.type == jbvNull)
+			appendStringInfo(c->sql, "%s IS NULL OR %s OPERATOR(pg_catalog.=) 'null'::pg_catalog.jsonb",
+							 json, json);
+		else
+			compile_json_has(c, target, lfirst(lc));
+	}
+	appendStringInfoString(c->sql, any ? ")" : "false)");
+}
+
+static void
+compile_json(Compiler *c, const FilterTarget *target, FilterNode *node)
+{
+	char	   *json = json_node(c, target);
+	JsonbValue	value;
+	bool		scalar = filter_scalar(node->value, &value);
+
+	switch (node->op)
+	{
+		case FILTER_EQ:
+			if (scalar)
+				compile_json_has(c, target, node->value);
+			else
+				appendStringInfo(c->sql, "%s OPERATOR(pg_catalog.=) %s", json, jsonb_literal(node->value));
+			break;
+		case FILTER_IN:
+			compile_json_in(c, target, node);
+			break;
+		case FILTER_CONTAINS:
+			appendStringInfo(c->sql, "%s OPERATOR(pg_catalog.@>) %s", json, jsonb_literal(node->value));
+			break;
+		default:
+			{
+				static const char *const symbols[] = {">", ">=", "<", "<="};
+
+				appendStringInfo(c->sql,
+								 "(pg_catalog.jsonb_typeof(%s) OPERATOR(pg_catalog.=) '%s'"
+								 " AND %s OPERATOR(pg_catalog.%s) %s)",
+								 json, value.type == jbvNumeric ? "number" : "string", json,
+								 symbols[node->op - FILTER_GT], jsonb_literal(node->value));
+			}
+	}
+}
+
+/* ---- conditions -------------------------------------------------------------------------- */
+
+static void
+compile_null(Compiler *c, const FilterTarget *target)
+{
+	if (target->class == FILTER_JSON)
+	{
+		char	   *json = json_node(c, target);
+
+		appendStringInfo(c->sql, "(%s IS NULL OR %s OPERATOR(pg_catalog.=) 'null'::pg_catalog.jsonb)",
+						 json, json);
+	}
+	else
+		/* IS NULL would look into a composite value */
+		appendStringInfo(c->sql, "%s IS NOT DISTINCT FROM NULL", column_sql(c, target));
+}
+
+static void
+compile_in(Compiler *c, const FilterTarget *target, FilterNode *node)
+{
+	bool		has_null;
+	char	   *list = array_literal(target, node->op, filter_elements(node->value), false, &has_null);
+
+	appendStringInfo(c->sql, "(%s %s ANY (%s)", column_sql(c, target),
+					 btree_operator(target, target->type, BTEqualStrategyNumber), list);
+	if (has_null)
+	{
+		appendStringInfoString(c->sql, " OR ");
+		compile_null(c, target);
+	}
+	appendStringInfoChar(c->sql, ')');
+}
+
+/* $eq, $in, $contains and the ranges */
+static void
+compile_positive(Compiler *c, const FilterTarget *target, FilterNode *node)
+{
+	JsonbValue	value;
+	bool		scalar = filter_scalar(node->value, &value);
+
+	if (node->op == FILTER_EQ && scalar && value.type == jbvNull)
+		compile_null(c, target);
+	else if (target->class == FILTER_JSON)
+		compile_json(c, target, node);
+	else if (target->class == FILTER_ARRAY)
+		compile_array(c, target, node);
+	else if (node->op == FILTER_IN)
+		compile_in(c, target, node);
+	else if (node->op == FILTER_CONTAINS)
+		filter_misfit(target, node->op, node->value, "$contains works for arrays and JSON.");
+	else if (!scalar)
+		filter_misfit(target, node->op, node->value, "Write a scalar; $in takes a list.");
+	else
+		compile_comparison(c, target, node->op, &value);
+}
+
+static void
+compile_condition(Compiler *c, FilterNode *node)
+{
+	FilterTarget *target = filter_resolve(c->relid, node->key);
+	FilterNode	positive = *node;
+	JsonbValue	value;
+
+	switch (node->op)
+	{
+		case FILTER_NE:
+		case FILTER_NIN:
+			positive.op = node->op == FILTER_NE ? FILTER_EQ : FILTER_IN;
+			appendStringInfoString(c->sql, "((");
+			compile_positive(c, target, &positive);
+			appendStringInfoString(c->sql, ") IS NOT TRUE)");
+			break;
+		case FILTER_EXISTS:
+			(void) filter_scalar(node->value, &value);
+			appendStringInfoString(c->sql, "((");
+			compile_null(c, target);
+			appendStringInfo(c->sql, ") IS %sTRUE)", value.val.boolean ? "NOT " : "");
+			break;
+		default:
+			appendStringInfoChar(c->sql, '(');
+			compile_positive(c, target, node);
+			appendStringInfoChar(c->sql, ')');
+	}
+}
+
+static void
+compile_node(Compiler *c, FilterNode *node)
+{
+	ListCell   *lc;
+	bool		first = true;
+
+	check_stack_depth();
+	switch (node->op)
+	{
+		case FILTER_AND:
+		case FILTER_OR:
+			if (node->children == NIL)
+				appendStringInfoString(c->sql, node->op == FILTER_AND ? "true" : "false");
+			else
+			{
+				appendStringInfoChar(c->sql, '(');
+				foreach(lc, node->children)
+				{
+					if (!first)
+						appendStringInfoString(c->sql, node->op == FILTER_AND ? " AND " : " OR ");
+					first = false;
+					compile_node(c, lfirst(lc));
+				}
+				appendStringInfoChar(c->sql, ')');
+			}
+			break;
+		case FILTER_NOT:
+			appendStringInfoString(c->sql, "((");
+			compile_node(c, linitial(node->children));
+			appendStringInfoString(c->sql, ") IS NOT TRUE)");
+			break;
+		default:
+			compile_condition(c, node);
+	}
+}
+
+bool
+filter_compile(StringInfo sql, Jsonb *filter, Oid relid, const char *alias)
+{
+	Compiler	c = {sql, relid, alias};
+	FilterNode *node = filter_parse(filter);
+
+	if (node == NULL)
+		return false;
+	compile_node(&c, node);
+	return true;
+}

@@ -1,0 +1,297 @@
+/*
+ * search_legs.c
+ *		Running the statements of a search, and fusing what they find.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "common/hashfn.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "search/embed.h"
+#include "search/search.h"
+
+#define RRF_CONSTANT 60.0
+
+/* Larger is nearer; for cosine 1 is identical. */
+double
+search_score(const SearchMetric *metric, double distance)
+{
+	switch (metric->operator[1])
+	{
+		case '=':
+			return 1 - distance;
+		case '#':
+			return -distance;
+		default:
+			return 1 / (1 + distance);
+	}
+}
+
+/* In [0, 1], for fusion. */
+static double
+normalised(const SearchMetric *metric, double score)
+{
+	if (metric->operator[1] == '#')
+		return 1 / (1 + exp(-score));
+	return Min(Max(score, 0), 1);
+}
+
+/* ---- legs ----------------------------------------------------------------------------- */
+
+static Datum
+keep(Datum value, bool isnull, MemoryContext context)
+{
+	MemoryContext old;
+
+	if (isnull)
+		return (Datum) 0;
+	old = MemoryContextSwitchTo(context);
+	value = PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
+	MemoryContextSwitchTo(old);
+	return value;
+}
+
+/* The rows of the last statement: key, d, metadata, values, content. */
+static SearchRows
+collect(MemoryContext context)
+{
+	SPITupleTable *table = SPI_tuptable;
+	SearchRows	result = {0};
+
+	result.rows = MemoryContextAllocZero(context, sizeof(SearchRow) * Max(SPI_processed, 1));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		SearchRow  *row = &result.rows[result.count];
+		Datum		values[5];
+		bool		nulls[5];
+
+		for (int c = 0; c < 5; c++)
+			values[c] = SPI_getbinval(table->vals[i], table->tupdesc, c + 1, &nulls[c]);
+		row->score = DatumGetFloat8(values[1]);
+		if (isnan(row->score))
+			continue;			/* a vector without direction, under cosine */
+		row->key = DatumGetJsonbP(keep(values[0], nulls[0], context));
+		row->metadata = keep(values[2], nulls[2], context);
+		row->values = keep(values[3], nulls[3], context);
+		if (!nulls[4])
+			row->content = MemoryContextStrdup(context, TextDatumGetCString(values[4]));
+		row->rank = ++result.count;
+	}
+	SPI_freetuptable(table);
+	return result;
+}
+
+static SearchRows
+run_vector(SearchSource *source, SearchRequest *request, bool exact, MemoryContext context, bool *by_index)
+{
+	SPIPlanPtr	plan = search_plan(search_vector_sql(source, request, exact), embed_vector_type()->type);
+
+	if (SPI_execute_plan(plan, &request->vector, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not search vectorizer \"%s\"", source->def->name);
+	*by_index = SPI_processed < request->top_k && search_plan_uses_vector_index(plan);
+	return collect(context);
+}
+
+/* Stable, by distance; the rows come nearly sorted. */
+static void
+sort_by_distance(SearchRows *rows)
+{
+	for (int i = 1; i < rows->count; i++)
+	{
+		SearchRow	row = rows->rows[i];
+		int			j = i;
+
+		for (; j > 0 && rows->rows[j - 1].score > row.score; j--)
+			rows->rows[j] = rows->rows[j - 1];
+		rows->rows[j] = row;
+	}
+	for (int i = 0; i < rows->count; i++)
+		rows->rows[i].rank = i + 1;
+}
+
+/*
+ * The nearest rows.  An approximate index may end before it has found
+ * enough, because of a filter or its own limits; then all rows are compared.
+ */
+SearchRows
+search_vector_leg(SearchSource *source, SearchRequest *request, MemoryContext context)
+{
+	bool		by_index;
+	SearchRows	rows = run_vector(source, request, false, context, &by_index);
+
+	if (by_index)
+		rows = run_vector(source, request, true, context, &by_index);
+	sort_by_distance(&rows);
+	for (int i = 0; i < rows.count; i++)
+	{
+		rows.rows[i].score = search_score(source->metric, rows.rows[i].score);
+		rows.rows[i].vector_score = rows.rows[i].score;
+		rows.rows[i].has_vector_score = true;
+	}
+	return rows;
+}
+
+/* The quoted schema of pg_trgm, or NULL when it is not installed. */
+static char *
+trigram_schema(void)
+{
+	Oid			extension = get_extension_oid("pg_trgm", true);
+	Relation	rel;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	char	   *result = NULL;
+
+	if (!OidIsValid(extension))
+		return NULL;
+	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(extension));
+	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		result = pstrdup(
+			quote_identifier(get_namespace_name(((Form_pg_extension) GETSTRUCT(tuple))->extnamespace)));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+SearchRows
+search_text_leg(SearchSource *source, SearchRequest *request, int limit, MemoryContext context)
+{
+	SearchRows	rows;
+	char	   *trgm = trigram_schema();
+	int			guc_level = NewGUCNestLevel();
+
+	if (source->words == NULL || source->text_config == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("vectorizer \"%s\" has no text search", source->def->name),
+				errhint("Create it with text_config => 'simple' or another text search configuration."));
+	/* a query of nothing but stop words is no reason to speak */
+	(void) set_config_option("client_min_messages", "warning", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	if (trgm != NULL)
+	{
+		/* the setting exists once the library is loaded */
+		(void) SPI_execute(psprintf("SELECT %s.show_limit()", trgm), true, 0);
+		(void) set_config_option("pg_trgm.word_similarity_threshold", "0.45", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	}
+	if (SPI_execute(search_text_sql(source, request, limit, trgm), true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not search the words of vectorizer \"%s\"", source->def->name);
+	rows = collect(context);
+	AtEOXact_GUC(false, guc_level);
+	for (int i = 0; i < rows.count; i++)
+	{
+		rows.rows[i].text_score = rows.rows[i].score;
+		rows.rows[i].has_text_score = true;
+	}
+	return rows;
+}
+
+/* ---- fusion -------------------------------------------------------------------------------- */
+
+typedef struct FusedKey
+{
+	Jsonb	   *key;
+	int			index;
+} FusedKey;
+
+static uint32
+key_hash(const void *entry, Size size)
+{
+	Jsonb	   *key = *(Jsonb *const *) entry;
+
+	return hash_bytes((const unsigned char *) key, VARSIZE(key));
+}
+
+static int
+key_compare(const void *a, const void *b, Size size)
+{
+	Jsonb	   *left = *(Jsonb *const *) a;
+	Jsonb	   *right = *(Jsonb *const *) b;
+
+	return VARSIZE(left) != VARSIZE(right) || memcmp(left, right, VARSIZE(left)) != 0;
+}
+
+static double
+fused_score(SearchRequest *request, SearchRow *row, int vector_rank, int text_rank)
+{
+	double		w = request->vector_weight;
+
+	if (request->weighted)
+		return w * row->vector_score + (1 - w) * row->text_score;
+	return (vector_rank > 0 ? 2 * w / (RRF_CONSTANT + vector_rank) : 0) +
+		(text_rank > 0 ? 2 * (1 - w) / (RRF_CONSTANT + text_rank) : 0);
+}
+
+static int
+by_score(const void *a, const void *b)
+{
+	const SearchRow *left = a;
+	const SearchRow *right = b;
+
+	if (left->score != right->score)
+		return left->score > right->score ? -1 : 1;
+	return compareJsonbContainers(&left->key->root, &right->key->root);
+}
+
+/*
+ * One list of both: reciprocal ranks, or a weighted sum of scores in [0, 1].  What
+ * a leg did not find has the score 0 there.
+ */
+SearchRows
+search_fuse(SearchSource *source, SearchRequest *request, SearchRows vector, SearchRows text)
+{
+	HASHCTL		control = {.keysize = sizeof(Jsonb *), .entrysize = sizeof(FusedKey), .hash = key_hash,
+						   .match = key_compare, .hcxt = CurrentMemoryContext};
+	HTAB	   *keys = hash_create("vecsync fusion", vector.count + text.count + 1, &control,
+								   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	SearchRows	fused = {0};
+
+	fused.rows = palloc0(sizeof(SearchRow) * Max(vector.count + text.count, 1));
+	for (int i = 0; i < vector.count; i++)
+	{
+		SearchRow  *row = &fused.rows[fused.count];
+		FusedKey   *entry = hash_search(keys, &vector.rows[i].key, HASH_ENTER, NULL);
+
+		*row = vector.rows[i];
+		row->vector_score = normalised(source->metric, row->vector_score);
+		row->has_text_score = true;
+		row->score = fused_score(request, row, i + 1, 0);
+		entry->index = fused.count++;
+	}
+	for (int i = 0; i < text.count; i++)
+	{
+		bool		found;
+		FusedKey   *entry = hash_search(keys, &text.rows[i].key, HASH_ENTER, &found);
+		SearchRow  *row = &fused.rows[found ? entry->index : fused.count];
+
+		if (!found)
+		{
+			*row = text.rows[i];
+			row->has_vector_score = true;
+			row->rank = 0;
+			entry->index = fused.count++;
+		}
+		row->text_score = text.rows[i].text_score;
+		row->score = fused_score(request, row, row->rank, i + 1);
+	}
+	hash_destroy(keys);
+	qsort(fused.rows, fused.count, sizeof(SearchRow), by_score);
+	return fused;
+}

@@ -1,0 +1,334 @@
+/*
+ * search_source.c
+ *		The session's knowledge of vectorizers, and its saved plans.
+ *
+ * Both are dropped when the catalog changes anywhere, when this session
+ * changes it, when a table it knows is altered, and when a transaction rolls
+ * back, since it may have seen what never was.  Without shared memory nobody
+ * tells of other sessions' changes, and nothing is kept.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "lib/ilist.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/plannodes.h"
+#include "rewrite/rewriteHandler.h"
+#include "rewrite/rewriteManip.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/plancache.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+
+#include "queue/queue.h"
+#include "search/search.h"
+#include "worker/worker.h"
+
+#define KEPT_SOURCES	16
+#define KEPT_PLANS		32
+
+static const SearchMetric metrics[] = {
+	{"cosine", "<=>"},
+	{"l2", "<->"},
+	{"ip", "<#>"},
+	{"l1", "<+>"},
+};
+
+typedef struct KeptPlan
+{
+	dlist_node	node;			/* most recent first */
+	SPIPlanPtr	plan;
+	uint32		hash;
+	Oid			vector_type;
+	char	   *sql;
+} KeptPlan;
+
+static SearchSource *kept_sources[KEPT_SOURCES];
+static dlist_head kept_plans = DLIST_STATIC_INIT(kept_plans);
+static int	nkept_plans = 0;
+static bool stale = false;
+static uint64 kept_generation = 0;
+static uint64 kept_local_changes = 0;
+
+/* ---- when to forget --------------------------------------------------------------- */
+
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	for (int i = 0; i < KEPT_SOURCES; i++)
+		if (kept_sources[i] != NULL && (relid == InvalidOid || kept_sources[i]->def->source == relid))
+			stale = true;
+}
+
+static void
+transaction_ended(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PARALLEL_ABORT)
+		stale = true;
+}
+
+static void
+subtransaction_ended(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		stale = true;
+}
+
+static void
+forget_if_stale(void)
+{
+	static bool registered = false;
+	uint64		generation = worker_config_generation();
+
+	if (!registered)
+	{
+		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+		RegisterXactCallback(transaction_ended, NULL);
+		RegisterSubXactCallback(subtransaction_ended, NULL);
+		registered = true;
+	}
+	if (!stale && generation != 0 && generation == kept_generation &&
+		queue_config_changes == kept_local_changes)
+		return;
+	for (int i = 0; i < KEPT_SOURCES; i++)
+	{
+		if (kept_sources[i] != NULL)
+			MemoryContextDelete(kept_sources[i]->context);
+		kept_sources[i] = NULL;
+	}
+	stale = false;
+	kept_generation = generation;
+	kept_local_changes = queue_config_changes;
+}
+
+/* ---- sources --------------------------------------------------------------------------- */
+
+static const SearchMetric *
+find_metric(const char *name)
+{
+	for (int i = 0; i < lengthof(metrics); i++)
+		if (strcmp(metrics[i].name, name) == 0)
+			return &metrics[i];
+	elog(ERROR, "unknown metric \"%s\"", name);
+	return NULL;
+}
+
+static void
+describe_keys(SearchSource *source)
+{
+	StringInfoData columns,
+				order,
+				json,
+				content;
+
+	initStringInfo(&columns);
+	initStringInfo(&order);
+	initStringInfo(&json);
+	initStringInfo(&content);
+	appendStringInfoString(&json, "pg_catalog.jsonb_build_object(");
+	appendStringInfo(&content, "(SELECT c.content FROM %s AS c WHERE ",
+					 catalog_relation_name(source->def->content_view));
+	for (int i = 0; i < source->nkeys; i++)
+	{
+		const char *comma = i > 0 ? ", " : "";
+		const char *name = quote_identifier(source->keys[i].name);
+
+		appendStringInfo(&columns, "%ss.%s AS k%d", comma, name, i + 1);
+		appendStringInfo(&order, "%ss.%s", comma, name);
+		appendStringInfo(&json, "%s%s, r.k%d", comma, quote_literal_cstr(source->keys[i].name), i + 1);
+		appendStringInfo(&content, "%sc.k%d %s r.k%d", i > 0 ? " AND " : "", i + 1, source->keys[i].equal,
+						 i + 1);
+	}
+	appendStringInfoChar(&json, ')');
+	appendStringInfoChar(&content, ')');
+	source->key_columns = columns.data;
+	source->key_order = order.data;
+	source->key_json = json.data;
+	source->content = content.data;
+}
+
+/*
+ * The search view names the namespace and the words of the text leg.  What
+ * counts are its expressions: they follow renames, and are put over the table
+ * itself, where its indexes are.
+ */
+static void
+describe_search_view(SearchSource *source)
+{
+	Relation	view = try_relation_open(source->def->search_view, AccessShareLock);
+	Query	   *query;
+	List	   *context;
+	ListCell   *lc;
+
+	if (view == NULL)
+		return;
+	context = deparse_context_for("s", source->def->source);
+	query = get_view_query(view);
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *entry = lfirst(lc);
+		Node	   *expr = copyObject((Node *) entry->expr);
+		char	   *sql;
+
+		/* before 16 the table is not the first in a view's range table */
+		ChangeVarNodes(expr, linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex, 1, 0);
+		sql = deparse_expression(expr, context, true, false);
+		if (strcmp(entry->resname, "namespace") == 0)
+		{
+			source->namespace = psprintf("(%s)", sql);
+			source->namespace_type = exprType(expr);
+		}
+		else if (strcmp(entry->resname, "words") == 0)
+			source->words = psprintf("(%s)", sql);
+	}
+	relation_close(view, AccessShareLock);
+	if (OidIsValid(source->def->text_config))
+		source->text_config = psprintf("%s::pg_catalog.regconfig",
+									   quote_literal_cstr(DatumGetCString(DirectFunctionCall1(
+										   regconfigout, ObjectIdGetDatum(source->def->text_config)))));
+}
+
+static SearchSource *
+make_source(const char *name)
+{
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "vecsync search source", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SearchSource *source = palloc0(sizeof(SearchSource));
+
+	source->context = context;
+	source->def = catalog_get_vectorizer(name, context);
+	source->metric = find_metric(source->def->metric);
+	source->keys = catalog_key_columns(source->def->source, &source->nkeys);
+	if (source->nkeys == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("table \"%s\" has no primary key", get_rel_name(source->def->source)));
+	if (source->def->target_column == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_TABLE),
+				errmsg("the content view of vectorizer \"%s\" is missing", name));
+	source->from = psprintf("%s AS s", catalog_relation_name(source->def->source));
+	source->vector = psprintf("s.%s", quote_identifier(source->def->target_column));
+	source->vector_schema = catalog_vector_schema();
+	describe_keys(source);
+	if (OidIsValid(source->def->search_view))
+		describe_search_view(source);
+	MemoryContextSwitchTo(old);
+	return source;
+}
+
+SearchSource *
+search_source(const char *name)
+{
+	SearchSource *source;
+	int			slot = hash_bytes((const unsigned char *) name, strlen(name)) % KEPT_SOURCES;
+
+	forget_if_stale();
+	if (kept_sources[slot] != NULL && strcmp(kept_sources[slot]->def->name, name) == 0)
+		return kept_sources[slot];
+	source = make_source(name);
+	if (kept_generation == 0)
+		return source;
+	if (kept_sources[slot] != NULL)
+		MemoryContextDelete(kept_sources[slot]->context);
+	MemoryContextSetParent(source->context, TopMemoryContext);
+	kept_sources[slot] = source;
+	return source;
+}
+
+/* ---- plans -------------------------------------------------------------------------------- */
+
+static void
+drop_plan(KeptPlan *kept)
+{
+	dlist_delete(&kept->node);
+	SPI_freeplan(kept->plan);
+	pfree(kept->sql);
+	pfree(kept);
+	nkept_plans--;
+}
+
+/*
+ * Everything but the vector is in the text, so one generic plan is as good as
+ * one made for each vector.
+ */
+SPIPlanPtr
+search_plan(const char *sql, Oid vector_type)
+{
+	uint32		hash = hash_bytes((const unsigned char *) sql, strlen(sql));
+	dlist_iter	iter;
+	KeptPlan   *kept;
+	SPIPlanPtr	plan;
+
+	dlist_foreach(iter, &kept_plans)
+	{
+		kept = dlist_container(KeptPlan, node, iter.cur);
+		if (kept->hash == hash && kept->vector_type == vector_type && strcmp(kept->sql, sql) == 0)
+		{
+			dlist_move_head(&kept_plans, &kept->node);
+			return kept->plan;
+		}
+	}
+	plan = SPI_prepare_cursor(sql, 1, &vector_type, CURSOR_OPT_GENERIC_PLAN);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare a search: %s", SPI_result_code_string(SPI_result));
+	kept = MemoryContextAllocZero(TopMemoryContext, sizeof(KeptPlan));
+	kept->hash = hash;
+	kept->vector_type = vector_type;
+	kept->sql = MemoryContextStrdup(TopMemoryContext, sql);
+	SPI_keepplan(plan);
+	kept->plan = plan;
+	dlist_push_head(&kept_plans, &kept->node);
+	if (++nkept_plans > KEPT_PLANS)
+		drop_plan(dlist_tail_element(KeptPlan, node, &kept_plans));
+	return plan;
+}
+
+static bool
+has_ordered_scan(Plan *plan)
+{
+	List	   *children = NIL;
+	ListCell   *lc;
+
+	if (plan == NULL)
+		return false;
+	if (IsA(plan, IndexScan) && ((IndexScan *) plan)->indexorderby != NIL)
+		return true;
+	if (IsA(plan, Append))
+		children = ((Append *) plan)->appendplans;
+	else if (IsA(plan, MergeAppend))
+		children = ((MergeAppend *) plan)->mergeplans;
+	else if (IsA(plan, SubqueryScan))
+		children = list_make1(((SubqueryScan *) plan)->subplan);
+	foreach(lc, children)
+		if (has_ordered_scan(lfirst(lc)))
+			return true;
+	return has_ordered_scan(plan->lefttree) || has_ordered_scan(plan->righttree);
+}
+
+/* Does it read rows by their distance from an index, which may give up before it has enough? */
+bool
+search_plan_uses_vector_index(SPIPlanPtr plan)
+{
+	CachedPlan *cached = SPI_plan_get_cached_plan(plan);
+	bool		result = false;
+	ListCell   *lc;
+
+	if (cached == NULL)
+		return true;
+	foreach(lc, cached->stmt_list)
+	{
+		PlannedStmt *statement = lfirst_node(PlannedStmt, lc);
+
+		result |= has_ordered_scan(statement->planTree);
+	}
+	ReleaseCachedPlan(cached, CurrentResourceOwner);
+	return result;
+}

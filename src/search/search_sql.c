@@ -1,0 +1,258 @@
+/*
+ * search_sql.c
+ *		The statements of a search.
+ *
+ * An inner query finds the rows, in order, and stops; the outer one makes
+ * keys, metadata and texts for those only.  They run as the caller.  Every name
+ * is quoted and qualified, every value but the vector a literal with its type.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "catalog/pg_index.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+#include "utils/syscache.h"
+
+#include "search/embed.h"
+#include "search/filter.h"
+#include "search/search.h"
+
+#define TRIGRAM_FLOOR "0.45"
+
+/* ---- keys ---------------------------------------------------------------------------- */
+
+/* The text of a JSON scalar, as ->> gives it. */
+static char *
+scalar_text(Jsonb *value)
+{
+	JsonbValue	scalar;
+
+	if (value == NULL || !filter_scalar(value, &scalar) || scalar.type == jbvNull)
+		return NULL;
+	if (scalar.type == jbvString)
+		return pnstrdup(scalar.val.string.val, scalar.val.string.len);
+	return JsonbToCString(NULL, &value->root, VARSIZE(value));
+}
+
+/* The text of one key column in a key: {"id": 5}, or the bare value of a key of one column. */
+static char *
+key_text(SearchSource *source, Jsonb *key, int column)
+{
+	char	   *text = NULL;
+
+	if (JB_ROOT_IS_OBJECT(key))
+	{
+		const char *name = source->keys[column].name;
+		JsonbValue	buffer;
+		JsonbValue *v = getKeyJsonValueFromContainer(&key->root, name, strlen(name), &buffer);
+
+		text = v ? scalar_text(JsonbValueToJsonb(v)) : NULL;
+	}
+	else if (source->nkeys == 1)
+		text = scalar_text(key);
+	if (text == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("%s is no key of table \"%s\"", JsonbToCString(NULL, &key->root, VARSIZE(key)),
+					   get_rel_name(source->def->source)),
+				errhint("A key is a JSON object with the columns of the primary key, as search returns it, "
+						"or the value alone when there is one column."));
+	return text;
+}
+
+/* s.a = '...'::type AND ... */
+char *
+search_key_condition(SearchSource *source, Jsonb *key)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	for (int i = 0; i < source->nkeys; i++)
+		appendStringInfo(&sql, "%ss.%s %s %s::%s", i > 0 ? " AND " : "",
+						 quote_identifier(source->keys[i].name), source->keys[i].equal,
+						 quote_literal_cstr(key_text(source, key, i)), source->keys[i].type_name);
+	return sql.data;
+}
+
+/* ---- conditions ----------------------------------------------------------------------- */
+
+static void
+append_namespace(StringInfo sql, SearchSource *source, const char *namespace)
+{
+	if (source->namespace == NULL && namespace == NULL)
+		return;
+	if (source->namespace == NULL)
+		ereport(
+			ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("vectorizer \"%s\" has no namespaces", source->def->name),
+			errhint(
+				"Name a column with create_vectorizer(..., namespace => 'column'), or use a filter."));
+	if (namespace == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("vectorizer \"%s\" has namespaces, and none is given", source->def->name),
+				errhint("Pass namespace => '...'; a search never crosses namespaces."));
+	appendStringInfo(sql, " AND %s = %s::%s", source->namespace, quote_literal_cstr(namespace),
+					 filter_type_name(getBaseType(source->namespace_type)));
+}
+
+void
+search_append_conditions(StringInfo sql, SearchSource *source, SearchRequest *request)
+{
+	StringInfoData condition;
+	ListCell   *lc;
+
+	append_namespace(sql, source, request->namespace);
+	initStringInfo(&condition);
+	if (request->filter != NULL && filter_compile(&condition, request->filter, source->def->source, "s"))
+		appendStringInfo(sql, " AND %s", condition.data);
+	if (request->exclude == NIL)
+		return;
+	appendStringInfoString(sql, " AND (");
+	foreach(lc, request->exclude)
+		appendStringInfo(sql, "%s(%s)", lc == list_head(request->exclude) ? "" : " OR ",
+						 search_key_condition(source, lfirst(lc)));
+	appendStringInfoString(sql, ") IS NOT TRUE");
+}
+
+/* ---- metadata ---------------------------------------------------------------------------- */
+
+/* Is the column part of an index other than one on its vectors? */
+static Bitmapset *
+indexed_columns(Relation rel)
+{
+	Bitmapset  *columns = NULL;
+	ListCell   *lc;
+	List	   *indexes = RelationGetIndexList(rel);
+
+	foreach(lc, indexes)
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+		Form_pg_index form;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		form = (Form_pg_index) GETSTRUCT(tuple);
+		for (int i = 0; i < form->indnatts; i++)
+			if (form->indkey.values[i] > 0)
+				columns = bms_add_member(columns, form->indkey.values[i]);
+		ReleaseSysCache(tuple);
+	}
+	return columns;
+}
+
+/* Columns that the caller may read, without vectors: "s.a AS a1", and "r.a1 AS a" for the JSON. */
+static void
+metadata_columns(SearchSource *source, SearchMetadata level, StringInfo inner, StringInfo outer)
+{
+	Relation	rel = table_open(source->def->source, AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+	Bitmapset  *indexed = level == SEARCH_METADATA_INDEXED ? indexed_columns(rel) : NULL;
+	Oid			vector = embed_vector_type()->type;
+	bool		all = pg_class_aclcheck(source->def->source, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped || att->atttypid == vector ||
+			(level == SEARCH_METADATA_INDEXED && !bms_is_member(att->attnum, indexed)) ||
+			(!all && pg_attribute_aclcheck(source->def->source, att->attnum, GetUserId(), ACL_SELECT) !=
+						 ACLCHECK_OK))
+			continue;
+		appendStringInfo(inner, ", s.%s AS a%d", quote_identifier(NameStr(att->attname)), att->attnum);
+		appendStringInfo(outer, "%sr.a%d AS %s", outer->len > 0 ? ", " : "", att->attnum,
+						 quote_identifier(NameStr(att->attname)));
+	}
+	table_close(rel, AccessShareLock);
+}
+
+/* ---- statements -------------------------------------------------------------------------- */
+
+/* The frame of both legs: key, d, metadata, values, content. */
+static void
+begin_statement(StringInfo sql, SearchSource *source, SearchRequest *request, const char *d)
+{
+	StringInfoData inner,
+				outer;
+
+	initStringInfo(&inner);
+	initStringInfo(&outer);
+	if (request->metadata != SEARCH_METADATA_NONE)
+		metadata_columns(source, request->metadata, &inner, &outer);
+	appendStringInfo(sql, "SELECT %s, r.d", source->key_json);
+	if (request->metadata == SEARCH_METADATA_NONE)
+		appendStringInfoString(sql, ", NULL::pg_catalog.jsonb");
+	else
+		appendStringInfo(sql, ", (SELECT pg_catalog.to_jsonb(m) FROM (SELECT %s) AS m)", outer.data);
+	appendStringInfo(sql, ", %s, %s FROM (SELECT %s, (%s)::pg_catalog.float8 AS d%s%s FROM %s",
+					 request->values ? "r.v" : "NULL",
+					 request->content ? source->content : "NULL::pg_catalog.text", source->key_columns, d,
+					 inner.data, request->values ? psprintf(", %s AS v", source->vector) : "",
+					 source->from);
+}
+
+/*
+ * Ties have an order, too: the key.  The exact form hides the distance from
+ * indexes.
+ */
+char *
+search_vector_sql(SearchSource *source, SearchRequest *request, bool exact)
+{
+	StringInfoData sql;
+	char	   *distance = psprintf("%s OPERATOR(%s.%s) $1", source->vector, source->vector_schema,
+									source->metric->operator);
+
+	initStringInfo(&sql);
+	begin_statement(&sql, source, request, distance);
+	appendStringInfo(&sql, " WHERE %s IS NOT NULL", source->vector);
+	search_append_conditions(&sql, source, request);
+	appendStringInfo(&sql, " ORDER BY %s%s%s, %s LIMIT %d) AS r", exact ? "(" : "", distance,
+					 exact ? ") OPERATOR(pg_catalog.+) 0::pg_catalog.float8" : "", source->key_order,
+					 request->top_k);
+	return sql.data;
+}
+
+/*
+ * A row is found by the words of the query, or by its similarity to a part of
+ * the text when the trigram extension is there.  The score is at least 0.5 for
+ * the words.
+ */
+char *
+search_text_sql(SearchSource *source, SearchRequest *request, int limit, const char *trgm_schema)
+{
+	StringInfoData sql;
+	const char *query = quote_literal_cstr(request->query);
+	char	   *words = psprintf("pg_catalog.to_tsvector(%s, %s)", source->text_config, source->words);
+	char	   *tsquery = psprintf("pg_catalog.websearch_to_tsquery(%s, %s)", source->text_config, query);
+	char	   *match = psprintf("%s OPERATOR(pg_catalog.@@) %s", words, tsquery);
+	char *score = psprintf(
+		"CASE WHEN %s THEN 0.5 + 0.5 * pg_catalog.ts_rank(%s, %s, 32)::pg_catalog.float8 ELSE 0 END",
+		match, words, tsquery);
+
+	if (trgm_schema != NULL)
+	{
+		char *similarity =
+			psprintf("%s.word_similarity(%s, %s)::pg_catalog.float8", trgm_schema, query, source->words);
+
+		score = psprintf("greatest(%s, CASE WHEN %s >= " TRIGRAM_FLOOR " THEN %s ELSE 0 END)", score,
+						 similarity, similarity);
+		match = psprintf("(%s OR %s OPERATOR(%s.%%>) %s)", match, source->words, trgm_schema, query);
+	}
+	initStringInfo(&sql);
+	begin_statement(&sql, source, request, score);
+	appendStringInfo(&sql, " WHERE %s IS NOT NULL AND %s", source->vector, match);
+	search_append_conditions(&sql, source, request);
+	appendStringInfo(&sql, " ORDER BY d DESC, %s LIMIT %d) AS r ORDER BY r.d DESC", source->key_order, limit);
+	for (int i = 0; i < source->nkeys; i++)
+		appendStringInfo(&sql, ", r.k%d", i + 1);
+	return sql.data;
+}

@@ -1,0 +1,161 @@
+# Filters: thousands of random ones, each compiled to SQL, evaluated by vecsync.match, and computed by an
+# independent program; wrong ones; which indexes serve them; and that nothing in a filter is ever run.
+
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', "timezone = 'UTC'\njit = off");
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION vecsync CASCADE');
+
+$node->safe_psql('postgres', <<'SQL');
+CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
+CREATE DOMAIN positive AS bigint;
+CREATE TABLE items (
+    id integer PRIMARY KEY, i integer, b8 positive, n numeric, f4 real, f8 double precision, ok boolean,
+    t text, v varchar(40), d date, ts timestamp, tz timestamptz, u uuid, e mood,
+    "odd ""Name'" text, "dotted.name" smallint, tags text[], nums integer[], days date[], j jsonb, plain json);
+CREATE FUNCTION pick(g integer, salt integer, choices text[]) RETURNS text LANGUAGE sql IMMUTABLE AS
+$$SELECT CASE WHEN h % 9 > 0 THEN choices[1 + (h / 9) % cardinality(choices)] END
+  FROM (SELECT abs(hashint4(g * 32 + salt)::bigint) AS h) x$$;
+-- each cell is NULL now and then; values come from small sets, so that conditions hit
+INSERT INTO items
+SELECT g, pick(g, 1, '{-7,0,1,2,3,10,100}')::integer, pick(g, 2, '{-7,0,1,2,3,10,100}')::bigint,
+    pick(g, 3, '{0,0.5,2.25,10,1.00,NaN}')::numeric, pick(g, 4, '{0,0.1,0.5,2.25,1e10,Infinity,0.123456789012}')::real,
+    pick(g, 5, '{0,0.1,0.5,2.25,1e10,-Infinity,NaN,0.123456789012}')::double precision, pick(g, 6, '{t,f}')::boolean,
+    pick(g, 7, ARRAY['a','b','B','','Zoë','日本','o''brien','x"y','\','''; DROP TABLE t; --']),
+    pick(g, 8, ARRAY['a','b','%','$1','🎵','1) OR (1=1']),
+    pick(g, 9, '{1969-07-20,1999-12-31,2000-01-01,2024-02-29}')::date,
+    pick(g, 10, '{1969-07-20,1999-12-31T23:59:59,2000-01-01T10:00:00.5,2024-02-29T10:00}')::timestamp,
+    pick(g, 11, '{1969-07-20Z,1999-12-31T23:59:59Z,2000-01-01T12:00:00.5+02,2024-02-29T10:00Z}')::timestamptz,
+    pick(g, 12, '{00000000-0000-4000-8000-000000000001,00000000-0000-4000-8000-000000000002}')::uuid,
+    pick(g, 13, '{sad,ok,happy}')::mood, pick(g, 14, ARRAY['a','b','{}','a.b']), pick(g, 15, '{-7,0,1,2}')::smallint,
+    pick(g, 16, ARRAY['{}','{a}','{a,b}','{NULL,b}','{"o''brien",日本}','{{a,b},{B,a}}'])::text[],
+    pick(g, 17, ARRAY['{}','{1}','{1,2}','{3,NULL}','{100,1}'])::integer[],
+    pick(g, 18, ARRAY['{}','{2000-01-01}','{2000-01-01,2024-02-29}'])::date[],
+    pick(g, 19, ARRAY['null','1','"a"','[]','[1,2]','["a",null]','{"k":1}','{"k":"a","list":[1,2,"a"]}','{"k":{"l":2.25}}',
+                      '{"k":{"l":null},"list":["b"]}','{"k":true,"o''x":"日本"}','{"k":[1,{"l":1}],"list":"a"}','{"k":null}',
+                      '{"list":[[1],{"l":1}]}','{"list":{"0":"a"}}'])::jsonb,
+    pick(g, 20, ARRAY['null','{"k": 1}','{"k":"a"}','{"k":[1, 2]}','[1]','true'])::json
+FROM generate_series(1, 160) g;
+SQL
+
+sub filters_agree
+{
+	my ($count, $seed) = @_;
+	my $folder = PostgreSQL::Test::Utils::tempdir;
+	$node->safe_psql('postgres', "COPY (SELECT replace(to_jsonb(items)::text, E'\\n', ' ') FROM items) TO PROGRAM 'cat > $folder/rows' (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')");
+	my $oracle = "$ENV{VECSYNC_TREE}/test/server/filter_oracle.py";
+	system("PYTHONDONTWRITEBYTECODE=1 $ENV{VECSYNC_PYTHON} $oracle $count $seed < $folder/rows > $folder/filters") == 0
+		or die 'the oracle failed';
+	$node->safe_psql('postgres', <<SQL);
+DROP TABLE IF EXISTS expected;
+CREATE TABLE expected (filter text, ids integer[], n serial);
+COPY expected (filter, ids) FROM '$folder/filters';
+SQL
+	return $node->safe_psql('postgres', <<'SQL');
+DO $$
+DECLARE
+    e record;
+    compiled integer[];
+    matched integer[];
+    plain integer[];
+    wrong integer := 0;
+BEGIN
+    FOR e IN SELECT * FROM expected ORDER BY n LOOP
+        EXECUTE format('SELECT coalesce(array_agg(id ORDER BY id), ''{}'') FROM items WHERE %s',
+                       vecsync.filter_sql('items', e.filter::jsonb)) INTO compiled;
+        SELECT coalesce(array_agg(id ORDER BY id), '{}') INTO matched
+        FROM items WHERE vecsync.match(to_jsonb(items), e.filter::jsonb, 'items');
+        IF compiled <> e.ids OR matched <> e.ids THEN
+            wrong := wrong + 1;
+            RAISE WARNING 'filter %: expected %, compiled %, match %, sql %', e.filter, e.ids, compiled, matched,
+                vecsync.filter_sql('items', e.filter::jsonb);
+        END IF;
+    END LOOP;
+    CREATE TEMP TABLE result AS SELECT wrong, (SELECT count(*) FROM expected) AS filters,
+        (SELECT count(DISTINCT ids) FROM expected) > 300 AS varied;
+END $$;
+SELECT * FROM result;
+SQL
+}
+
+is(filters_agree(3000, 1), '0|3000|t', '3,000 random filters: SQL, match and the oracle agree');
+
+# The untyped form agrees where JSON tells the types.
+is($node->safe_psql('postgres', <<'SQL'), '0', 'match without the table agrees but for enums, upper-case UUIDs and arrays of arrays');
+SELECT count(*) FROM expected e WHERE filter !~ '"[ue]"|[A-F]' AND n <= 1500 AND
+    (SELECT coalesce(array_agg(id ORDER BY id), '{}') FROM items WHERE id = ANY (e.ids) AND coalesce(array_ndims(tags), 1) = 1) <>
+    (SELECT coalesce(array_agg(id ORDER BY id), '{}') FROM items
+     WHERE vecsync.match(to_jsonb(items), e.filter::jsonb) AND coalesce(array_ndims(tags), 1) = 1);
+SQL
+
+sub fails
+{
+	my ($filter, $pattern, $what) = @_;
+	$filter =~ s/'/''/g;
+	my ($status, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT vecsync.filter_sql('items', '$filter')");
+	ok($status != 0 && $err =~ $pattern && $err =~ /HINT|DETAIL/, "error: $what") or diag("$status $err");
+	return;
+}
+fails('{"i": {"$foo": 1}}', qr/22023.*unknown operator "\$foo"/s, 'unknown operator');
+fails('{"$foo": []}', qr/22023.*unknown operator "\$foo"/s, 'unknown operator outside a column');
+fails('{"i": {"x": 1}}', qr/22023.*unknown operator "x"/s, 'object that holds no operator');
+fails('{"nothing": 1}', qr/42703.*column "nothing"/s, 'unknown column');
+fails('{"t.x": 1}', qr/42809.*leads into column "t"/s, 'field of a text');
+fails('{"i": "1"}', qr/22023.*"1" does not fit column "i"/s, 'string for a number');
+fails('{"i": 1.5}', qr/22023.*1\.5 does not fit/s, 'fraction for an integer');
+fails('{"i": 3000000000}', qr/22003.*HINT/s, 'number out of range');
+fails('{"t": 1}', qr/22023.*does not fit column "t"/s, 'number for a text');
+fails('{"ok": "true"}', qr/22023.*does not fit column "ok"/s, 'string for a boolean');
+fails('{"d": "yesteryear"}', qr/22007.*HINT/s, 'no date');
+fails('{"u": "x"}', qr/22P02.*HINT/s, 'no uuid');
+fails('{"e": "angry"}', qr/22P02.*HINT/s, 'no label of the enum');
+fails('{"i": {"$in": 1}}', qr/22023.*needs an array/s, '$in without a list');
+fails('{"i": {"$gt": null}}', qr/22023.*needs a number or a string/s, 'range with null');
+fails('{"i": {"$exists": 1}}', qr/22023.*needs true or false/s, '$exists with a number');
+fails('{"tags": {"$gt": "a"}}', qr/22023.*does not fit column "tags"/s, 'range of an array');
+fails('[1]', qr/22023.*must be a JSON object/s, 'a filter that is an array');
+fails('{"i": {"$contains": 1}}', qr/22023.*\$contains works for/s, '$contains of a number');
+
+# Indexes serve the conditions.
+$node->safe_psql('postgres', <<'SQL');
+CREATE TABLE many (id integer PRIMARY KEY, year integer, genre text, tags text[], doc jsonb, made timestamptz);
+INSERT INTO many SELECT g, g % 5000, 'g' || g % 3000, ARRAY['t' || g % 2000], jsonb_build_object('a', jsonb_build_object('b', g % 2500)), now()
+FROM generate_series(1, 20000) g;
+CREATE INDEX many_year ON many (year); CREATE INDEX many_tags ON many USING gin (tags);
+CREATE INDEX many_doc ON many USING gin (doc); CREATE INDEX many_partial ON many (genre) WHERE year = 7;
+ANALYZE many;
+SQL
+for my $case ([ '{"year": 7}', 'many_' ], [ '{"year": {"$in": [1, 2]}}', 'many_year' ], [ '{"year": {"$gte": 4990}}', 'many_year' ],
+	[ '{"tags": {"$in": ["t7"]}}', 'many_tags' ], [ '{"tags": {"$contains": ["t7"]}}', 'many_tags' ], [ '{"tags": "t7"}', 'many_tags' ],
+	[ '{"doc.a.b": 7}', 'many_doc' ], [ '{"year": 7, "genre": {"$gt": "g9"}}', 'many_partial' ])
+{
+	my $sql = $node->safe_psql('postgres', "SELECT vecsync.filter_sql('many', '$case->[0]')");
+	like($node->safe_psql('postgres', "SET enable_seqscan = off; EXPLAIN SELECT * FROM many WHERE $sql"), qr/$case->[1]/, "index for $case->[0]");
+}
+
+# A filter and its negation split the rows.
+is($node->safe_psql('postgres', <<'SQL'), '', 'a filter and its $not split the rows');
+SELECT filter FROM expected WHERE n < 300 AND EXISTS (SELECT FROM items
+    WHERE vecsync.match(to_jsonb(items), filter::jsonb) = vecsync.match(to_jsonb(items), jsonb_build_object('$not', filter::jsonb)));
+SQL
+
+# DateStyle and the search path change nothing.
+is($node->safe_psql('postgres', <<'SQL'), 't', 'session settings do not change a condition');
+CREATE SCHEMA evil;
+CREATE FUNCTION evil.never(integer, integer) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+CREATE OPERATOR evil.= (LEFTARG = integer, RIGHTARG = integer, FUNCTION = evil.never);
+SET search_path = evil, public, pg_catalog;
+SET datestyle = 'German';
+SELECT vecsync.filter_sql('items', '{"d": "2000-01-02", "i": 1}') LIKE '%2000-01-02%OPERATOR(pg_catalog.=)%';
+SQL
+
+$node->stop;
+done_testing();

@@ -1,0 +1,166 @@
+# vecsync.search: every argument, against plain SQL over the same vectors; rights; plans that stay true to a changing catalog.
+
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+use VecsyncNode;
+
+my ($node, $service) = VecsyncNode::start(dims => 8, conf => [ "timezone = 'UTC'" ]);
+sub sql { return $node->safe_psql('postgres', join('; ', @_)) }
+sub fails
+{
+	my ($query, $pattern, $what) = @_;
+	my ($status, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$query");
+	ok($status != 0 && $err =~ $pattern, "error: $what") or diag("$status $err");
+	return;
+}
+
+sql(q{CREATE TABLE docs (id int PRIMARY KEY, title text, grp int, tags text[], doc jsonb, secret text);
+	INSERT INTO docs SELECT i, 'title ' || i % 700, i % 10, ARRAY['t' || i % 3], jsonb_build_object('n', i % 4), 's' FROM generate_series(1, 1500) i;
+	CREATE INDEX docs_grp ON docs (grp)});
+VecsyncNode::vectorizer($node, $service, 'docs', 'title');
+ok(VecsyncNode::settle($node, 'docs'), 'embedded');
+
+# ---- the same rows as plain SQL, ties by key -------------------------------------------
+sub agree
+{
+	my ($arguments, $where, $limit, $what, $vector) = @_;
+	$vector ||= "vecsync.embed('m', 'title 7')";
+	is(sql(<<SQL), '', $what);
+WITH found AS (SELECT row_number() OVER () AS n, key, score FROM vecsync.search('docs', $arguments)),
+     wanted AS (SELECT row_number() OVER () AS n, jsonb_build_object('id', id) AS key, 1 - d AS score FROM
+                (SELECT id, embedding <=> $vector AS d FROM docs WHERE embedding IS NOT NULL AND $where ORDER BY 2, 1 LIMIT $limit) x)
+SELECT * FROM found FULL JOIN wanted USING (n) WHERE found.key IS DISTINCT FROM wanted.key OR found.score IS DISTINCT FROM wanted.score LIMIT 3
+SQL
+	return;
+}
+agree("'title 7'", 'true', 10, 'the default: ten rows');
+agree("'title 7', top_k => 1500", 'true', 1500, 'all rows in full');
+agree("'title 7', top_k => 10000", 'true', 10000, 'top_k beyond the table');
+agree("query_vector => vecsync.embed('m', 'other'), top_k => 5", 'true', 5, 'by vector', "vecsync.embed('m', 'other')");
+agree("'title 7', top_k => 40, filter => '{\"grp\": 3}'", 'grp = 3', 40, 'with a filter');
+agree("'title 7', top_k => 40, filter => '{\"doc.n\": {\"\$ne\": 2}, \"tags\": {\"\$in\": [\"t1\"]}}'", q{doc->>'n' <> '2' AND 't1' = ANY (tags)}, 40, 'with a nested filter');
+agree("'title 7', top_k => 1500, min_score => 0.2", "1 - (embedding <=> vecsync.embed('m', 'title 7')) >= 0.2", 1500, 'min_score');
+agree("'title 7', top_k => 20, exclude => '{7,\"{\\\"id\\\": 707}\"}'", 'id NOT IN (7, 707)', 20, 'exclude');
+agree("query_key => '7', top_k => 20", 'id <> 7', 20, 'by key: the row itself is left out', "(SELECT embedding FROM docs WHERE id = 7)");
+agree("'title 7', top_k => 5, filter => '{\"grp\": 99}'", 'false', 5, 'nothing matches: no rows, no error');
+is(sql(q{SELECT score FROM vecsync.search('docs', 'title 7', top_k => 1)}), '1', 'identical is 1');
+is(sql(q{SELECT count(*) FROM (SELECT key FROM vecsync.search('docs', 'x', top_k => 30) OFFSET 20) a
+	JOIN (SELECT key FROM vecsync.search('docs', 'x', top_k => 60) OFFSET 20 LIMIT 10) b USING (key)}), '10', 'pages do not shift');
+is(sql(q{SELECT jsonb_object_keys(metadata) FROM vecsync.search('docs', 'x', top_k => 1, return_metadata => 'all') ORDER BY 1}),
+	"doc\ngrp\nid\nsecret\ntags\ntitle", 'all metadata');
+is(sql(q{SELECT jsonb_object_keys(metadata) FROM vecsync.search('docs', 'x', top_k => 1, return_metadata => 'indexed') ORDER BY 1}),
+	"grp\nid", 'indexed metadata');
+is(sql(q{SELECT metadata IS NULL, "values" IS NULL, snippet IS NULL FROM vecsync.search('docs', 'x', top_k => 1)}), 't|t|t', 'none unless asked');
+is(sql(q{SELECT "values" = embedding, snippet FROM vecsync.search('docs', 'title 7', top_k => 1, return_values => true, snippet_length => 5) s
+	JOIN docs ON id = (key->>'id')::int}), 't|title...', 'values and snippet');
+
+# ---- an index in the way -------------------------------------------------------------------
+SKIP:
+{
+	my ($status) = $node->psql('postgres', 'CREATE INDEX docs_hnsw ON docs USING hnsw (embedding vector_cosine_ops)');
+	skip 'no hnsw', 4 if $status;
+	for my $top (10, 700)
+	{
+		is(sql("SET enable_seqscan = off; SET hnsw.ef_search = 10; SET hnsw.iterative_scan = off;
+			SELECT count(*), count(DISTINCT key) FROM vecsync.search('docs', 'title 9', top_k => $top, filter => '{\"grp\": 9}')"),
+			$top > 150 ? '150|150' : '10|10', "never short behind an index, top $top");
+	}
+	is(sql(q{SET enable_seqscan = off; SELECT count(*) FROM vecsync.search('docs', 'title 9', top_k => 1000)}), '1000', 'top_k above ef_search');
+	is(sql(q{SET enable_seqscan = off; SELECT string_agg(key->>'id', ' ') FROM vecsync.search('docs', 'title 9', top_k => 2)}), '9 709', 'ties by key behind an index');
+	sql('DROP INDEX docs_hnsw');
+}
+
+# ---- metrics ---------------------------------------------------------------------------------
+for my $metric ([ 'l2', '<->', '1 / (1 + d)' ], [ 'ip', '<#>', '-d' ], [ 'l1', '<+>', '1 / (1 + d)' ])
+{
+	sql(qq{SELECT vecsync.create_vectorizer('docs', model => 'm', content => 'title', name => 'docs_$metric->[0]', destination => 'column:e_$metric->[0]', metric => '$metric->[0]')});
+	ok(VecsyncNode::settle($node, "docs_$metric->[0]"), "$metric->[0]: embedded");
+	is(sql(qq{SELECT array_agg(key->>'id' || ' ' || score ORDER BY n) = (SELECT array_agg(id || ' ' || score ORDER BY n) FROM (SELECT row_number() OVER () n, id, $metric->[2] AS score FROM
+			(SELECT id, e_$metric->[0] $metric->[1] vecsync.embed('m', 'title 7') AS d FROM docs ORDER BY 2, 1 LIMIT 10) x) y)
+		FROM (SELECT row_number() OVER () n, * FROM vecsync.search('docs_$metric->[0]', 'title 7')) s}), 't', "metric $metric->[0]");
+	sql(qq{SELECT vecsync.drop_vectorizer('docs_$metric->[0]', keep_data => false)});
+}
+
+# ---- keys of several columns ---------------------------------------------------------------------
+sql(q{CREATE TABLE "odd "" Name" ("a b" text, "c'd" uuid, "from" int, body text, PRIMARY KEY ("a b", "c'd", "from"));
+	INSERT INTO "odd "" Name" SELECT 'k' || i % 3, md5(i::text)::uuid, i, 'body ' || i FROM generate_series(1, 50) i});
+VecsyncNode::vectorizer($node, $service, '"odd "" Name"', '{body}', q{name => 'odd; "name'''});
+ok(VecsyncNode::settle($node, q{odd; "name''}), 'odd names embedded');
+is(sql(q{SELECT s.score = 1 AND body = 'body 9' FROM vecsync.search('odd; "name''', 'body 9', top_k => 1) s
+	JOIN "odd "" Name" o ON key = jsonb_build_object('a b', "a b", 'c''d', "c'd", 'from', "from")}), 't', 'a key of three columns, odd names');
+is(sql(q{SELECT count(*) FROM vecsync.search('odd; "name''', query_key => (SELECT key FROM vecsync.search('odd; "name''', 'body 9', top_k => 1)), top_k => 100)}), '49', 'by that key');
+
+# ---- namespaces --------------------------------------------------------------------------------
+sql(q{CREATE TABLE tenants (id int PRIMARY KEY, tenant text, body text); INSERT INTO tenants SELECT i, CASE WHEN i % 10 > 0 THEN 'n' || i % 2 END, 'body ' || i FROM generate_series(1, 100) i});
+VecsyncNode::vectorizer($node, $service, 'tenants', 'body', q{namespace => 'tenant'});
+ok(VecsyncNode::settle($node, 'tenants'), 'namespaces embedded');
+is(sql(q{SELECT count(*), bool_and((key->>'id')::int % 2 = 1) FROM vecsync.search('tenants', 'x', namespace => 'n1', top_k => 1000)}), '50|t', 'a namespace is a wall');
+is(sql(q{SELECT count(*) FROM vecsync.search('tenants', 'x', namespace => 'n1'' OR ''1''=''1', top_k => 1000)}), '0', 'SQL in a namespace is a name');
+fails(q{SELECT * FROM vecsync.search('tenants', 'x')}, qr/22023.*none is given/s, 'a namespace must be named');
+fails(q{SELECT * FROM vecsync.search('docs', 'x', namespace => 'a')}, qr/22023.*has no namespaces/s, 'a namespace where there is none');
+fails(q{SELECT * FROM vecsync.search('tenants', query_key => '2', namespace => 'n1')}, qr/P0002.*not found/s, 'a key of another namespace');
+sql(q{ALTER TABLE tenants RENAME tenant TO "who's"});
+is(sql(q{SELECT count(*) FROM vecsync.search('tenants', 'x', namespace => 'n1', top_k => 1000)}), '50', 'a renamed namespace column is followed');
+
+# ---- errors ------------------------------------------------------------------------------------
+fails(q{SELECT * FROM vecsync.search('docs')}, qr/22023.*give one of query/s, 'no query');
+fails(q{SELECT * FROM vecsync.search('docs', 'x', query_key => '1')}, qr/22023.*give one of query/s, 'two queries');
+fails(q{SELECT * FROM vecsync.search('docs', 'x', top_k => 0)}, qr/22023.*top_k/s, 'top_k 0');
+fails(q{SELECT * FROM vecsync.search('docs', 'x', top_k => 10001)}, qr/22023.*top_k/s, 'top_k 10001');
+fails(q{SELECT * FROM vecsync.search('nothing', 'x')}, qr/42704.*does not exist/s, 'unknown vectorizer');
+fails(q{SELECT * FROM vecsync.search('docs', 'x', mode => 'magic')}, qr/22023.*unknown mode "magic".*vector, text and hybrid/s, 'unknown mode');
+fails(q{SELECT * FROM vecsync.search('docs', 'x', filter => '{"nope": 1}')}, qr/42703.*"nope"/s, 'unknown column in a filter');
+fails(q{SELECT * FROM vecsync.search('docs', query_vector => '[1,2]')}, qr/22000.*different vector dimensions/s, 'other dimensions');
+fails(q{SELECT * FROM vecsync.search('docs', query_vector => '[0,0,0,0,0,0,0,0]')}, qr/22023.*zeroes/s, 'no direction');
+fails(q{SELECT * FROM vecsync.search('docs', query_key => '{"no": 1}')}, qr/22023.*is no key/s, 'no key');
+fails(q{SELECT * FROM vecsync.search('docs', query_key => '99999')}, qr/P0002.*not found/s, 'unknown key');
+fails(q{SELECT * FROM vecsync.search('docs', 'x', mode => 'hybrid')}, qr/55000.*has no text search/s, 'hybrid without text');
+sql(q{UPDATE docs SET embedding = '[0,0,0,0,0,0,0,0]' WHERE id = 3});
+is(sql(q{SELECT count(*) FROM vecsync.search('docs', 'x', top_k => 10000) WHERE (key->>'id')::int = 3}), '0', 'a vector without direction is not found');
+
+# ---- rights ------------------------------------------------------------------------------------
+sql(q{CREATE ROLE reader; CREATE ROLE half; CREATE ROLE nobody; GRANT SELECT ON docs TO reader; GRANT SELECT (id, title, grp, embedding) ON docs TO half;
+	ALTER TABLE docs ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON docs USING (grp = 4)});
+is(sql(q{SET ROLE reader; SELECT count(*), bool_and((key->>'id')::int % 10 = 4) FROM vecsync.search('docs', 'x', top_k => 10000)}), '150|t', 'row level security');
+is(sql(q{SET ROLE reader; SELECT snippet FROM vecsync.search('docs', 'title 4', top_k => 1, snippet_length => 100)}), 'title 4', 'and a text by the caller\'s rights');
+is(sql(q{SET ROLE half; SELECT jsonb_object_keys(metadata) FROM vecsync.search('docs', 'x', top_k => 1, return_metadata => 'all') ORDER BY 1}), "grp\nid\ntitle", 'column privileges: metadata');
+fails(q{SET ROLE half; SELECT * FROM vecsync.search('docs', 'x', filter => '{"secret": "s"}')}, qr/42501.*permission denied/s, 'column privileges: filter');
+fails(q{SET ROLE nobody; SELECT * FROM vecsync.search('docs', 'x')}, qr/42501.*permission denied/s, 'no right, no search');
+fails(q{SET ROLE reader; SELECT * FROM vecsync.search('docs', query_key => '5')}, qr/P0002/s, 'a key the caller may not see');
+sql('ALTER TABLE docs DISABLE ROW LEVEL SECURITY');
+
+# ---- a changing catalog in one session ------------------------------------------------------------
+is(sql(q{SELECT count(*) FROM vecsync.search('docs', 'x'); ALTER TABLE docs RENAME TO papers; ALTER TABLE papers RENAME embedding TO "e v"; ALTER TABLE papers RENAME id TO nr;
+	SELECT key ? 'nr' FROM vecsync.search('docs', 'x', top_k => 1);
+	ALTER TABLE papers RENAME TO docs; ALTER TABLE docs RENAME "e v" TO embedding; ALTER TABLE docs RENAME nr TO id}), "10\nt", 'renames are followed');
+is(sql(q{BEGIN; SELECT vecsync.create_vectorizer('docs', model => 'm', content => 'title', name => 'never', destination => 'column:never');
+	SELECT count(*) FROM vecsync.search('never', 'x'); SAVEPOINT a; ROLLBACK}), "never\n0", 'a vectorizer of one\'s own transaction');
+fails(q{BEGIN; SELECT vecsync.create_vectorizer('docs', model => 'm', content => 'title', name => 'never', destination => 'column:never');
+	SELECT count(*) FROM vecsync.search('never', 'x'); ROLLBACK; SELECT * FROM vecsync.search('never', 'x')}, qr/42704/, 'is gone with it');
+my $session = $node->background_psql('postgres');
+$session->query_safe(q{SELECT * FROM vecsync.search('tenants', 'x', namespace => 'n1')});
+sql(q{SELECT vecsync.drop_vectorizer('tenants')});
+sql('CREATE TABLE outcome (what text)');
+$session->query_safe(q{DO $$ BEGIN PERFORM vecsync.search('tenants', 'x', namespace => 'n1'); INSERT INTO outcome VALUES ('found');
+	EXCEPTION WHEN undefined_object THEN INSERT INTO outcome VALUES ('gone'); END $$});
+is(sql('SELECT what FROM outcome'), 'gone', 'another session sees the drop');
+$session->quit;
+
+# ---- the query cache ----------------------------------------------------------------------------
+$service->scenario(dims => 8);
+sql(q{SELECT * FROM vecsync.search('docs', 'a new question')}) for 1 .. 3;
+is($service->stats->{requests}, 1, 'three sessions, one request');
+is(sql(q{SELECT query_cache_entries, query_cache_hits >= 2, query_cache_misses >= 1 FROM vecsync.stats}), '1024|t|t', 'hits and misses are counted');
+sql(q{SELECT vecsync.alter_model('m', '{"query_parameters": {"user": "x"}}')});
+sql(q{SELECT * FROM vecsync.search('docs', 'a new question')});
+is($service->stats->{requests}, 2, 'another configuration of the model: asked anew');
+sql(q{SELECT vecsync.embed('m', 'question ' || i) FROM generate_series(1, 1500) i});
+is(sql(q{SELECT bool_and(vecsync.embed('m', 'question ' || i) = expected_vector('question ' || i, 8)) FROM generate_series(1, 1500) i}), 't', 'a full cache mixes nothing');
+
+is(sql(q{SELECT vecsync.similarity('[1,0]', '[1,1]') = 1 - ('[1,0]'::vector <=> '[1,1]'::vector), vecsync.similarity('[0,0]', '[1,1]') IS NULL}), 't|t', 'similarity');
+
+$node->stop;
+done_testing();
