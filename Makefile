@@ -4,6 +4,8 @@
 #   make install         into the PostgreSQL of PG_CONFIG
 #   make demo            from nothing to an answer, in a private cluster
 #   make test            every test, in a private cluster
+#   make soak DURATION=seconds SEED=n     random work, faults and kills; then everything has to be in step
+#   make bench-sync      figures of the sync, one line each
 #   make check-style     formatting rules and the order of the rooms
 #
 # COPT='-Werror' turns warnings into errors; DEBUG_POINTS=1 compiles in the
@@ -40,7 +42,7 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 
 # The commands below need no server headers: they install what is missing.
-.PHONY: demo test bench check-style soak
+.PHONY: demo test bench bench-sync check-style soak
 ifeq ($(PGXS),)
 all install:
 	@echo "pg_config not found: install the PostgreSQL server headers (Debian: postgresql-server-dev-all) or pass PG_CONFIG=/path/to/pg_config" >&2; exit 1
@@ -106,6 +108,12 @@ test:
 
 bench:
 	@test/bench/run.sh
+
+soak:
+	@DURATION='$(DURATION)' SEED='$(SEED)' test/soak/run.sh
+
+bench-sync:
+	@test/bench/sync.sh
 
 check-style:
 	@tools/check_style.py

@@ -172,7 +172,7 @@ logs=$work/test
 rm -rf "$logs" && mkdir -p "$logs"
 [ "$(id -u)" != 0 ] || chown postgres "$logs"
 printf '%s\n' "shared_preload_libraries = 'vecsync'" "fsync = off" "timezone = 'UTC'" "max_prepared_transactions = 5" >"$logs/regress.conf"
-for requirements in "$tree"/demo/requirements.txt "$tree"/test/server/requirements.txt; do
+for requirements in "$tree"/demo/requirements.txt "$tree"/test/server/requirements.txt "$tree"/test/soak/requirements.txt; do
 	[ ! -e "$requirements" ] || venv "$requirements"
 done
 python=$work/venv/bin/python
