@@ -87,7 +87,7 @@ def main():
     os.makedirs(args.folder)
     rng = random.Random(args.seed)
     service = Service(args.folder, soak_chaos.CLEAN)
-    cluster = Cluster(args.bindir, args.folder)
+    cluster = Cluster(args.bindir, args.folder, "fsync = off")  # processes are killed here, not the machine
     try:
         with cluster.connect() as c:
             tables = soak_schema.create(c, rng, service.url)
