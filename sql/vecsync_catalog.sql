@@ -1,4 +1,5 @@
 -- What the extension offers, to whom, and how its definitions behave.  No service is asked.
+\set SHOW_CONTEXT never
 CREATE EXTENSION vecsync CASCADE;
 
 -- every public function has a comment; the names that begin with _ are not public
@@ -72,7 +73,7 @@ SELECT vecsync.drop_vectorizer('mine', keep_data => false);
 \d mine
 RESET ROLE;
 DROP TABLE docs CASCADE;
-TABLE vecsync.vectorizer;
+SELECT name FROM vecsync.vectorizer;
 SELECT count(*) FROM vecsync.queue;
 SELECT vecsync.drop_model('m');
 DROP EXTENSION vecsync;

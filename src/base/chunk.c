@@ -236,7 +236,7 @@ best_break(const char *start, const char *end)
 
 	for (const char *p = start; p < end; p += pg_mblen(p))
 	{
-		if (p < middle || !is_space(p))
+		if (p < middle || p == start || !is_space(p))
 			continue;
 		word = p;
 		if (*p == '\n')

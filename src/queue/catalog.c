@@ -163,6 +163,15 @@ column_oid(HeapTuple tuple, TupleDesc desc, const char *column)
 	return isnull ? InvalidOid : DatumGetObjectId(value);
 }
 
+static ChunkOptions
+column_chunking(HeapTuple tuple, TupleDesc desc)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, desc, SPI_fnumber(desc, "chunking"), &isnull);
+
+	return chunk_options_from_json(isnull ? NULL : DatumGetJsonbP(value));
+}
+
 CatalogModel *
 catalog_read_models(const char *name, int *count, MemoryContext context)
 {
@@ -289,7 +298,10 @@ catalog_read_vectorizers(const char *name, int *count, MemoryContext context)
 		v->source = column_oid(tuple, desc, "source");
 		v->model = column_string(tuple, desc, "model", context);
 		v->content_view = column_oid(tuple, desc, "content_view");
-		v->target_column = catalog_target_column(v->content_view, context);
+		v->chunk_table = column_oid(tuple, desc, "chunk_table");
+		if (!OidIsValid(v->chunk_table))
+			v->target_column = catalog_target_column(v->content_view, context);
+		v->chunking = column_chunking(tuple, desc);
 		v->metric = column_string(tuple, desc, "metric", context);
 		v->search_view = column_oid(tuple, desc, "search_view");
 		v->text_config = column_oid(tuple, desc, "text_config");

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/attnum.h"
+#include "base/chunk.h"
 #include "datatype/timestamp.h"
 
 /* A stretch of code that runs SQL as the extension's owner with a fixed search_path. */
@@ -60,7 +61,9 @@ typedef struct CatalogVectorizer
 	Oid			source;
 	char	   *model;
 	Oid			content_view;	/* (k1, ..., kn, content, vector) of each row */
-	char	   *target_column;	/* not quoted */
+	char	   *target_column;	/* not quoted; NULL with a table of chunks */
+	Oid			chunk_table;	/* (k1, ..., kn, chunk_seq, chunk, embedding), or InvalidOid */
+	ChunkOptions chunking;
 	char	   *metric;
 	Oid			search_view;	/* (namespace, words) of each row, either may be missing; or InvalidOid */
 	Oid			text_config;	/* of the words, or InvalidOid */

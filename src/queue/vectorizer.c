@@ -84,25 +84,32 @@ vectorizer_reserve(PG_FUNCTION_ARGS)
 /*
  * vecsync._register_vectorizer(id int, name text, source regclass, model text,
  *	content text, content_view regclass, metric text,
- *	enqueue bool)
+ *	chunking jsonb, chunk_table regclass, enqueue bool)
+ *
+ * chunking and chunk_table may be NULL.
  */
 Datum
 vectorizer_register(PG_FUNCTION_ARGS)
 {
 	CatalogScope scope;
-	Oid			types[7] = {INT4OID, TEXTOID, REGCLASSOID, TEXTOID, TEXTOID, REGCLASSOID, TEXTOID};
-	Datum		values[7];
+	Oid			types[9] = {INT4OID, TEXTOID, REGCLASSOID, TEXTOID, TEXTOID, REGCLASSOID, TEXTOID, JSONBOID,
+	REGCLASSOID};
+	Datum		values[9];
+	char		nulls[10] = {0};
 
 	check_owner(PG_GETARG_OID(2));
-	for (int i = 0; i < 7; i++)
-		values[i] = PG_GETARG_DATUM(i);
+	for (int i = 0; i < 9; i++)
+	{
+		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
+	}
 	catalog_enter(&scope);
 	run("INSERT INTO vecsync.vectorizer"
-		" (id, name, source, model, content, content_view, metric)"
-		" OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7)",
-		7, types, values, NULL);
+		" (id, name, source, model, content, content_view, metric, chunking, chunk_table)"
+		" OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+		9, types, values, nulls);
 	catalog_leave(&scope);
-	if (PG_GETARG_BOOL(7))
+	if (PG_GETARG_BOOL(9))
 		(void) queue_append(PG_GETARG_INT32(0), QUEUE_OP_SCAN, -1, construct_empty_array(TEXTOID));
 	PG_RETURN_VOID();
 }

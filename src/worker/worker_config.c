@@ -123,6 +123,54 @@ free_plan(SPIPlanPtr *plan)
 	*plan = NULL;
 }
 
+/* "s.a = $2::type AND ...": one row, its key as texts from parameter 'first' on. */
+static char *
+key_equals(CatalogKeyColumn *keys, int nkeys, int first)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < nkeys; i++)
+		appendStringInfo(&buf, "%ss.%s %s $%d::%s", i > 0 ? " AND " : "", quote_identifier(keys[i].name),
+						 keys[i].equal, i + first, keys[i].type_name);
+	return buf.data;
+}
+
+/*
+ * The table of chunks has columns k1, ..., kn, chunk_seq, chunk, embedding:
+ * its own names, so that the source's columns may be renamed.
+ */
+static void
+build_chunk_sql(WorkerVectorizer *v, CatalogKeyColumn *keys)
+{
+	char	   *chunks = catalog_relation_name(v->def->chunk_table);
+	StringInfoData columns,
+				values,
+				where,
+				join;
+
+	initStringInfo(&columns);
+	initStringInfo(&values);
+	initStringInfo(&where);
+	initStringInfo(&join);
+	for (int i = 0; i < v->nkeys; i++)
+	{
+		const char *and = i > 0 ? " AND " : "";
+
+		appendStringInfo(&columns, "k%d, ", i + 1);
+		appendStringInfo(&values, "$%d::%s, ", i + 2, keys[i].type_name);
+		appendStringInfo(&where, "%sk%d %s $%d::%s", and, i + 1, keys[i].equal, i + 1, keys[i].type_name);
+		appendStringInfo(&join, "%ss.%s %s c.k%d", and, quote_identifier(keys[i].name), keys[i].equal, i + 1);
+	}
+	v->delete_sql = MemoryContextStrdup(v->context, psprintf("DELETE FROM %s WHERE %s", chunks, where.data));
+	v->write_sql = MemoryContextStrdup(
+		v->context, psprintf("INSERT INTO %s (%schunk_seq, chunk, embedding) VALUES (%s$%d, $%d, $1)", chunks,
+							 columns.data, values.data, v->nkeys + 2, v->nkeys + 3));
+	v->orphans_sql = MemoryContextStrdup(
+		v->context, psprintf("DELETE FROM %s AS c WHERE NOT EXISTS (SELECT FROM %s AS s WHERE %s)", chunks,
+							 catalog_relation_name(v->def->source), join.data));
+}
+
 /* Build what is run against the table.  The strings live in the vectorizer's context. */
 static void
 build_sql(WorkerVectorizer *v)
@@ -130,22 +178,21 @@ build_sql(WorkerVectorizer *v)
 	CatalogVectorizer *def = v->def;
 	CatalogKeyColumn *keys = catalog_key_columns(def->source, &v->nkeys);
 	char	   *table = catalog_relation_name(def->source);
-	const char *target;
 	char	   *rows;
-	StringInfoData where;
 
 	free_plan(&v->read_plan);
 	free_plan(&v->lock_plan);
 	free_plan(&v->write_plan);
+	free_plan(&v->delete_plan);
 	if (v->nkeys == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("table %s has no primary key", table));
-	if (def->target_column == NULL)
+	if (get_rel_name(def->content_view) == NULL ||
+		(!OidIsValid(def->chunk_table) && def->target_column == NULL))
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_TABLE),
 				errmsg("the content view of vectorizer \"%s\" is missing", def->name));
-	target = quote_identifier(def->target_column);
 
 	rows = psprintf("FROM %s JOIN %s AS s ON %s", key_arrays(v->nkeys),
 					catalog_relation_name(def->content_view), key_join(keys, v->nkeys));
@@ -154,12 +201,14 @@ build_sql(WorkerVectorizer *v)
 	v->lock_sql =
 		MemoryContextStrdup(v->context, psprintf("%s FOR NO KEY UPDATE OF s SKIP LOCKED", v->read_sql));
 
-	initStringInfo(&where);
-	for (int i = 0; i < v->nkeys; i++)
-		appendStringInfo(&where, "%ss.%s %s $%d::%s", i > 0 ? " AND " : "", quote_identifier(keys[i].name),
-						 keys[i].equal, i + 2, keys[i].type_name);
-	v->write_sql = MemoryContextStrdup(v->context, psprintf("UPDATE %s AS s SET %s = $1 WHERE %s",
-															table, target, where.data));
+	v->delete_sql = v->orphans_sql = NULL;
+	if (OidIsValid(def->chunk_table))
+		build_chunk_sql(v, keys);
+	else
+		v->write_sql = MemoryContextStrdup(v->context,
+										   psprintf("UPDATE %s AS s SET %s = $1 WHERE %s", table,
+													quote_identifier(def->target_column),
+													key_equals(keys, v->nkeys, 2)));
 	v->scan_first_sql = MemoryContextStrdup(v->context,
 											psprintf("SELECT ARRAY[%s] FROM %s AS s ORDER BY %s LIMIT 512",
 													 key_list(keys, v->nkeys, "::pg_catalog.text"), table,
@@ -275,6 +324,7 @@ drop_vectorizer(WorkerVectorizer *v)
 	free_plan(&v->read_plan);
 	free_plan(&v->lock_plan);
 	free_plan(&v->write_plan);
+	free_plan(&v->delete_plan);
 	dlist_delete(&v->node);
 	MemoryContextDelete(v->context);
 	pfree(v);
@@ -329,6 +379,7 @@ refresh_vectorizer(void *arg)
 	MemoryContextDelete(v->context);
 	v->context = context;
 	v->def = def;
+	v->chunking = def->chunking;
 	v->owner = relation_owner(def->source);
 	if (OidIsValid(v->owner))
 		build_sql(v);

@@ -66,18 +66,18 @@ leave_absent(void)
 static void
 forget_truncated(List *vectorizers)
 {
-	ListCell   *lc;
+	dlist_iter	iter;
 
-	foreach(lc, vectorizers)
+	if (vectorizers == NIL)
+		return;
+	dlist_foreach(iter, &MyWorker->vectorizers)
 	{
-		Oid			type = INT4OID;
-		Datum		value = Int32GetDatum(lfirst_int(lc));
+		WorkerVectorizer *v = dlist_container(WorkerVectorizer, node, iter.cur);
 
-		SPI_execute_with_args("DELETE FROM vecsync.dead_letter WHERE vectorizer = $1", 1, &type, &value, NULL,
-							  false, 0);
+		if (list_member_int(vectorizers, v->def->id))
+			worker_forget_truncated(v);
 	}
-	if (vectorizers != NIL)
-		queue_window_finish(MyWorker->window);
+	queue_window_finish(MyWorker->window);
 }
 
 static void

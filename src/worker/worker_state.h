@@ -9,6 +9,7 @@
 #ifndef WORKER_WORKER_STATE_H
 #define WORKER_WORKER_STATE_H
 
+#include "base/chunk.h"
 #include "base/vector_value.h"
 #include "executor/spi.h"
 #include "http/embedding.h"
@@ -43,12 +44,16 @@ typedef struct WorkerVectorizer
 	int			nkeys;
 	char	   *read_sql;
 	char	   *lock_sql;
+	ChunkOptions chunking;
 	char	   *write_sql;
+	char	   *delete_sql;		/* of a row's chunks; NULL when vectors live in a column */
+	char	   *orphans_sql;
 	char	   *scan_first_sql;
 	char	   *scan_next_sql;
 	SPIPlanPtr	read_plan;
 	SPIPlanPtr	lock_plan;
 	SPIPlanPtr	write_plan;
+	SPIPlanPtr	delete_plan;
 	dlist_head	batches;
 	int			inflight;		/* rows in batches */
 	bool		dead_letters;	/* there may be some */
@@ -61,30 +66,65 @@ typedef struct WorkerVectorizer
 typedef struct BatchRow
 {
 	QueueItem  *item;
-	char	   *text;			/* what was rendered; NULL or blank: the vector is to be NULL */
+	char	   *text;			/* what was rendered; blank or NULL: nothing to embed */
+	int			first;			/* its pieces among the batch's inputs */
+	int			ninputs;
 } BatchRow;
 
 typedef enum BatchState
 {
-	BATCH_READY,				/* texts read, to be sent */
+	BATCH_READY,				/* texts read; some inputs are not sent yet */
 	BATCH_SENT,
-	BATCH_WRITE,				/* vectors here, to be written at write_at */
+	BATCH_WRITE,				/* all vectors here, to be written at write_at */
 } BatchState;
 
+/* Rows that are written together.  Their inputs may take more than one request. */
 typedef struct WorkerBatch
 {
 	dlist_node	node;			/* in the vectorizer's list */
-	MemoryContext context;		/* the batch, its texts, the call */
+	MemoryContext context;		/* the batch, its texts, the calls */
 	WorkerVectorizer *vectorizer;
 	BatchState	state;
 	BatchRow   *rows;
 	int			nrows;
-	EmbeddingCall *call;
-	const EmbeddingResult *result;
-	int		   *vector_of;		/* row -> index in the result */
+	char	  **inputs;
+	int			ninputs;
+	int			room;
+	int			sent;			/* inputs */
+	int			answered;
+	dlist_head	calls;			/* BatchCall */
+	float	   *vectors;		/* one for each input */
+	int			dimensions;
 	TimestampTz write_at;
 	int			write_tries;
 } WorkerBatch;
+
+/* One request of a batch: the owner of its EmbeddingCall. */
+typedef struct BatchCall
+{
+	dlist_node	node;
+	WorkerBatch *batch;
+	int			first;			/* input */
+	EmbeddingCall *call;
+} BatchCall;
+
+/*
+ * Rows to render: texts[i] and found[i] for rows[i].  With 'lock', only rows
+ * that could be locked without waiting are found.
+ */
+typedef struct RenderArgs
+{
+	WorkerVectorizer *v;
+	BatchRow   *rows;
+	int			nrows;
+	bool		lock;
+	char	  **texts;
+	bool	   *found;
+	MemoryContext context;		/* of the texts */
+} RenderArgs;
+
+#define WORKER_LOCKED_RETRY_MS		50	/* a row or table that somebody has locked, doubling ... */
+#define WORKER_LOCKED_RETRY_MAX_MS	5000
 
 typedef struct Worker
 {
@@ -127,14 +167,33 @@ extern void worker_leave_owner(CatalogScope *scope);
  */
 extern ErrorData *worker_try(void (*function) (void *), void *arg);
 
-/* ---- worker_batch.c: read a batch, send it, take its answer, write it ---- */
+/* ---- worker_batch.c ---- */
+extern bool worker_text_blank(const char *text);
+extern bool worker_text_same(const char *a, const char *b);
+extern SPIPlanPtr worker_prepare(const char *sql, int nargs, Oid *types);
+extern void worker_render(void *arg);	/* RenderArgs */
+extern void worker_own_failure(WorkerVectorizer *v, ErrorData *error);
 extern bool worker_make_batch(WorkerVectorizer *v);
-extern void worker_send_batch(WorkerBatch *batch);
-extern void worker_answer(WorkerBatch *batch);
-extern void worker_write_batch(WorkerBatch *batch);
+extern WorkerBatch *worker_split_batch(WorkerBatch *batch, int from, int to);
 extern void worker_drop_batch(WorkerBatch *batch);
-extern void worker_feed_scan(WorkerVectorizer *v);
+extern void worker_free_batch(WorkerBatch *batch);
+
+/* ---- worker_send.c ---- */
+extern int64 worker_backoff_ms(int failures);
+extern TimestampTz worker_from_now(int64 ms);
 extern bool worker_model_ready(WorkerModel *model, TimestampTz now, TimestampTz *when);
+extern void worker_send_batch(WorkerBatch *batch);
+extern void worker_answer(BatchCall *call);
+extern void worker_abort_calls(WorkerBatch *batch);
+extern void worker_dead_letter(WorkerVectorizer *v, QueueItem *item, const char *operation,
+							   const char *message);
+
+/* ---- worker_write.c ---- */
+extern void worker_write_batch(WorkerBatch *batch);
+extern void worker_forget_truncated(WorkerVectorizer *v);
+
+/* ---- worker_scan.c ---- */
+extern void worker_feed_scan(WorkerVectorizer *v);
 
 /* ---- worker_progress.c ---- */
 extern WorkerProgress *worker_progress_slot(int vectorizer);

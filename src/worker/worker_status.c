@@ -129,8 +129,12 @@ count_rows(const CatalogVectorizer *v, int64 pending, int64 *rows, int64 *embedd
 		*embedded = Max(0, *rows - pending);
 		return;
 	}
-	sql = psprintf("SELECT count(*), count(%s) FROM %s", quote_identifier(v->target_column),
-				   catalog_relation_name(v->source));
+	if (OidIsValid(v->chunk_table))
+		sql = psprintf("SELECT (SELECT count(*) FROM %s), (SELECT count(*) FROM %s WHERE chunk_seq = 0)",
+					   catalog_relation_name(v->source), catalog_relation_name(v->chunk_table));
+	else
+		sql = psprintf("SELECT count(*), count(%s) FROM %s", quote_identifier(v->target_column),
+					   catalog_relation_name(v->source));
 	if (SPI_execute(sql, true, 1) != SPI_OK_SELECT)
 		return;
 	*rows = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));

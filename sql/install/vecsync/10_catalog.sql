@@ -37,6 +37,8 @@ CREATE TABLE vecsync.vectorizer (
     model text NOT NULL REFERENCES vecsync.model (name),
     content text NOT NULL,
     content_view regclass NOT NULL,
+    chunking jsonb,
+    chunk_table regclass,
     metric text NOT NULL CHECK (metric IN ('cosine', 'l2', 'ip', 'l1')),
     search_view regclass,
     text_config regconfig,
@@ -46,6 +48,8 @@ CREATE TABLE vecsync.vectorizer (
 COMMENT ON TABLE vecsync.vectorizer IS 'tables whose rows are embedded and kept in step; see vecsync.create_vectorizer';
 COMMENT ON COLUMN vecsync.vectorizer.search_view IS 'view of the namespace and of the words for text search, where there are such; searches use its expressions';
 COMMENT ON COLUMN vecsync.vectorizer.content_view IS 'view of the table''s keys, the text to embed and the vector; the table and the columns it uses cannot be dropped without CASCADE';
+
+COMMENT ON COLUMN vecsync.vectorizer.chunk_table IS 'table of the chunks and their vectors; NULL when the vectors live in a column of the source';
 
 -- ---------------------------------------------------------------------------
 -- Durable queue.  Written by the capture triggers inside the user's transaction, append-only; read and

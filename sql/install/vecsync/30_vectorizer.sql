@@ -19,8 +19,9 @@ CREATE FUNCTION vecsync._target_column(content_view regclass) RETURNS name
 CREATE FUNCTION vecsync._reserve_vectorizer(source regclass) RETURNS integer
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'vectorizer_reserve';
 CREATE FUNCTION vecsync._register_vectorizer(id integer, name text, source regclass, model text, content text,
-        content_view regclass, metric text, enqueue boolean) RETURNS void
-    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'vectorizer_register';
+        content_view regclass, metric text, chunking jsonb, chunk_table regclass,
+        enqueue boolean) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'vectorizer_register';
 CREATE FUNCTION vecsync._forget_vectorizer(name text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'vectorizer_forget';
 CREATE FUNCTION vecsync._set_paused(name text, paused boolean) RETURNS void
@@ -82,12 +83,51 @@ BEGIN
 END
 $function$;
 
+-- The table of chunks, its key columns of the source's types, and the view that joins it with the source.
+CREATE FUNCTION vecsync._create_chunks(id integer, name text, source regclass, keys name[], columns name[], dimensions integer)
+    RETURNS regclass
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    schema name;
+    chunks text;
+    key_columns text;
+    key_join text;
+    source_columns text;
+BEGIN
+    SELECT n.nspname INTO schema FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
+    chunks := format('%I.%I', schema, vecsync._object_name(id, 'chunks', name));
+    SELECT string_agg(format('k%s %s NOT NULL', u.n, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY u.n),
+           string_agg(format('s.%I = c.k%s', u.k, u.n), ' AND ' ORDER BY u.n)
+    INTO key_columns, key_join
+    FROM unnest(keys) WITH ORDINALITY u(k, n) JOIN pg_attribute a ON a.attrelid = source AND a.attname = u.k;
+    EXECUTE format('CREATE TABLE %s (%s, chunk_seq integer NOT NULL, chunk text NOT NULL, embedding %s(%s) NOT NULL, PRIMARY KEY (%s, chunk_seq))',
+                   chunks, key_columns, vecsync._vector_type(), dimensions,
+                   (SELECT string_agg('k' || n, ', ' ORDER BY n) FROM generate_subscripts(keys, 1) n));
+    -- Who may read a row's columns that the chunks are made of may read its chunks: the policy's query runs with
+    -- the reader's rights on the source.
+    EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', chunks);
+    EXECUTE format('CREATE POLICY as_the_source ON %s FOR SELECT USING (EXISTS (SELECT %s FROM %s AS s WHERE %s))', chunks,
+                   (SELECT string_agg(format('s.%I', u), ', ') FROM unnest(columns) u), source,
+                   (SELECT string_agg(format('s.%I = %s.k%s', u.k, chunks, u.n), ' AND ') FROM unnest(keys) WITH ORDINALITY u(k, n)));
+    EXECUTE format('GRANT SELECT ON %s TO PUBLIC', chunks);
+    SELECT string_agg(format('s.%I', a.attname), ', ' ORDER BY a.attnum) INTO source_columns
+    FROM pg_attribute a WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped
+        AND a.attname NOT IN ('chunk_seq', 'chunk', 'embedding');
+    EXECUTE format('CREATE VIEW %I.%I WITH (security_invoker) AS SELECT %s, c.chunk_seq, vecsync._content(c.chunk) AS chunk, c.embedding FROM %s AS s JOIN %s AS c ON %s',
+                   schema, name || '_chunks', source_columns, source, chunks, key_join);
+    RETURN chunks::regclass;
+END
+$function$;
+
 CREATE FUNCTION vecsync.create_vectorizer(
     source regclass,
     model text,
     content text,
     name text DEFAULT NULL,
-    destination text DEFAULT 'column:embedding',
+    chunking jsonb DEFAULT NULL,
+    destination text DEFAULT NULL,
     metric text DEFAULT 'cosine',
     namespace name DEFAULT NULL,
     text_config regconfig DEFAULT NULL,
@@ -106,6 +146,7 @@ DECLARE
     keys name[];
     relname name;
     content_view text;
+    chunk_table regclass;
     problem text;
 BEGIN
     IF source IS NULL OR model IS NULL OR content IS NULL THEN
@@ -132,10 +173,15 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown metric "%s"', metric),
             HINT = 'Metrics are cosine, l2, ip and l1.';
     END IF;
+    PERFORM vecsync._check_chunking(chunking);
+    destination := coalesce(destination, CASE WHEN chunking IS NULL THEN 'column:embedding' ELSE 'table' END);
     target := substring(destination FROM '^column:(.+)$');
-    IF target IS NULL THEN
+    IF target IS NULL AND destination <> 'table' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('invalid destination "%s"', destination),
-            HINT = 'Write ''column:NAME''; the column is added if the table has none of that name.';
+            HINT = 'Write ''column:NAME'' (the column is added if the table has none of that name) or ''table''.';
+    ELSIF target IS NOT NULL AND chunking IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'chunks cannot live in a column of the table',
+            HINT = 'Leave out destination, or write ''table''.';
     END IF;
 
     id := vecsync._reserve_vectorizer(source);
@@ -145,16 +191,22 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('column "%s" cannot be both content and destination', target);
     END IF;
-    PERFORM vecsync._ensure_column(source, target, dimensions);
+    IF target IS NOT NULL THEN
+        PERFORM vecsync._ensure_column(source, target, dimensions);
+    ELSE
+        chunk_table := vecsync._create_chunks(id, name, source, keys, compiled.columns, dimensions);
+    END IF;
     SELECT c.relname, format('%I.%I', n.nspname, vecsync._object_name(id, 'content', name)) INTO relname, content_view
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
-    EXECUTE format('CREATE VIEW %s (%s, content, vector) WITH (security_invoker) AS SELECT %s, vecsync._content(%s), %I FROM %s', content_view,
+    EXECUTE format('CREATE VIEW %s (%s, content%s) WITH (security_invoker) AS SELECT %s, vecsync._content(%s)%s FROM %s', content_view,
                    (SELECT string_agg('k' || n, ', ' ORDER BY n) FROM generate_subscripts(keys, 1) n),
+                   CASE WHEN target IS NOT NULL THEN ', vector' ELSE '' END,
                    (SELECT string_agg(format('%I.%I', relname, k), ', ' ORDER BY n) FROM unnest(keys) WITH ORDINALITY u(k, n)),
-                   compiled.expression, target, source);
+                   compiled.expression, CASE WHEN target IS NOT NULL THEN format(', %I.%I', relname, target) ELSE '' END, source);
     EXECUTE format('GRANT SELECT ON %s TO PUBLIC', content_view);   -- it shows what the caller may see of the table
     PERFORM vecsync._create_triggers(id, name, source, compiled.columns);
-    PERFORM vecsync._register_vectorizer(id, name, source, model, content, content_view::regclass, metric, enqueue_existing);
+    PERFORM vecsync._register_vectorizer(id, name, source, model, content, content_view::regclass, metric,
+                                         chunking, chunk_table, enqueue_existing);
     PERFORM vecsync._prepare_search(id, name, source, compiled.columns, namespace, text_config);
 
     problem := vecsync._worker_problem();
@@ -167,7 +219,12 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION vecsync.create_vectorizer IS
-'Keeps a column of the table in step with the text of its rows and returns the vectorizer''s name (by default the table''s). content: a column, a template such as ''{name} by {artist}'' ({{ and }} for braces, NULL gives nothing), or ''='' and a SQL expression; destination: ''column:NAME'', added if missing. namespace: a column whose value separates rows, so that every search names one; text_config: a text search configuration for hybrid search, whose indexes are made at once (one more for misspelt words where pg_trgm is installed). Existing rows are embedded in the background unless enqueue_existing is false. Only the owner of the table. Errors: 42501 not the owner, 42703 unknown column, 55000 no primary key, 42804 the column has another type, 42704 unknown model, 42710 the name is taken.';
+'Keeps a column of the table in step with the text of its rows and returns the vectorizer''s name (by default the table''s). content: a column, a template such as ''{name} by {artist}'' ({{ and }} for braces, NULL gives nothing), or ''='' and a SQL expression; chunking: for long texts, {"method": "words", "size": 512, "overlap": 0} as in vecsync.chunk; destination: ''column:NAME'', added if missing, or ''table'': a table of chunks of its own, which the view NAME_chunks joins with the source. namespace: a column whose value separates rows, so that every search names one; text_config: a text search configuration for hybrid search, whose indexes are made at once (one more for misspelt words where pg_trgm is installed). Existing rows are embedded in the background unless enqueue_existing is false. Only the owner of the table. Errors: 42501 not the owner, 42703 unknown column, 55000 no primary key, 42804 the column has another type, 42704 unknown model, 42710 the name is taken.';
+
+CREATE FUNCTION vecsync._chunks_view(chunk_table regclass, name text) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN (SELECT format('%I.%I', n.nspname, (name || '_chunks')::name)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = chunk_table);
 
 CREATE FUNCTION vecsync.drop_vectorizer(name text, keep_data boolean DEFAULT true) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -177,7 +234,7 @@ DECLARE
     v record;
     what text;
 BEGIN
-    SELECT *, vecsync._target_column(x.content_view) AS target_column INTO v
+    SELECT *, CASE WHEN x.chunk_table IS NULL THEN vecsync._target_column(x.content_view) END AS target_column INTO v
     FROM vecsync.vectorizer x WHERE x.name = drop_vectorizer.name;
     PERFORM vecsync._forget_vectorizer(name);   -- checks that it exists and whose it is
     FOREACH what IN ARRAY ARRAY['write', 'update', 'truncate'] LOOP
@@ -185,7 +242,12 @@ BEGIN
     END LOOP;
     EXECUTE format('DROP VIEW IF EXISTS %s', v.content_view);
     PERFORM vecsync._drop_search(v.id, name, v.source, v.search_view);
-    IF NOT keep_data THEN
+    IF v.chunk_table IS NOT NULL THEN
+        EXECUTE format('DROP VIEW IF EXISTS %s', vecsync._chunks_view(v.chunk_table, name));
+        IF NOT keep_data THEN
+            EXECUTE format('DROP TABLE IF EXISTS %s', v.chunk_table);
+        END IF;
+    ELSIF NOT keep_data THEN
         EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS %I', v.source, v.target_column);
     END IF;
 END
@@ -216,7 +278,8 @@ BEGIN
     FOR v IN
         SELECT x.* FROM vecsync.vectorizer x
         WHERE EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
-                      WHERE d.classid = 'pg_class'::regclass AND d.objid IN (x.source, x.content_view, x.search_view) AND d.objsubid = 0)
+                      WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0
+                        AND d.objid IN (x.source, x.content_view, x.search_view, x.chunk_table))
     LOOP
         DELETE FROM vecsync.vectorizer x WHERE x.id = v.id;
         DELETE FROM vecsync.queue q WHERE q.vectorizer = v.id;
@@ -231,6 +294,9 @@ BEGIN
             EXECUTE format('DROP VIEW %s', v.content_view);
         END IF;
         PERFORM vecsync._drop_search(v.id, v.name, v.source, v.search_view);
+        IF EXISTS (SELECT FROM pg_class WHERE oid = v.chunk_table) THEN
+            EXECUTE format('DROP TABLE %s CASCADE', v.chunk_table);
+        END IF;
         RAISE NOTICE 'vectorizer "%" is dropped with what it depends on', v.name;
     END LOOP;
 END

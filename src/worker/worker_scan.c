@@ -1,0 +1,86 @@
+/*
+ * worker_scan.c
+ *		Backfill: the keys of a whole table, a chunk at a time.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "worker/worker_state.h"
+
+typedef struct ScanArgs
+{
+	WorkerVectorizer *v;
+	QueueScan  *scan;
+} ScanArgs;
+
+static void
+scan_rows(void *arg)
+{
+	ScanArgs   *s = arg;
+	WorkerVectorizer *v = s->v;
+	CatalogScope scope;
+	Oid			types[INDEX_MAX_KEYS];
+	Datum	   *after;
+	int			n;
+	int			code;
+	ArrayType **keys;
+	int			nkeys;
+
+	if (!s->scan->counted)
+	{
+		bool		isnull;
+		int64		count;
+
+		worker_enter_owner(v, &scope);
+		if (SPI_execute(psprintf("SELECT count(*) FROM %s", catalog_relation_name(v->def->source)), true,
+						0) != SPI_OK_SELECT)
+			elog(ERROR, "could not count the rows of vectorizer \"%s\"", v->def->name);
+		count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		worker_leave_owner(&scope);
+		queue_window_scan_count(v->source, count);
+	}
+
+	deconstruct_array(s->scan->after, TEXTOID, -1, false, TYPALIGN_INT, &after, NULL, &n);
+	for (int i = 0; i < n; i++)
+		types[i] = TEXTOID;
+	worker_enter_owner(v, &scope);
+	if (n == 0)
+		code = SPI_execute(v->scan_first_sql, true, 0);
+	else
+		code = SPI_execute_with_args(v->scan_next_sql, n, types, after, NULL, true, 0);
+	if (code != SPI_OK_SELECT)
+		elog(ERROR, "could not scan the rows of vectorizer \"%s\"", v->def->name);
+	nkeys = (int) SPI_processed;
+	keys = palloc(sizeof(ArrayType *) * Max(nkeys, 1));
+	for (int i = 0; i < nkeys; i++)
+	{
+		bool		isnull;
+
+		keys[i] = DatumGetArrayTypePCopy(
+			SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	worker_leave_owner(&scope);
+	queue_window_scan_chunk(v->source, keys, nkeys, nkeys < 512);
+}
+
+/* Read the next chunk of keys of a backfill, when it wants one.  Inside a transaction. */
+void
+worker_feed_scan(WorkerVectorizer *v)
+{
+	QueueScan  *scan = queue_window_scan(v->source);
+	ScanArgs	args = {.v = v, .scan = scan};
+	ErrorData  *error;
+
+	if (scan == NULL || v->read_sql == NULL || !ConditionalLockRelationOid(v->def->source, AccessShareLock))
+		return;
+	error = worker_try(scan_rows, &args);
+	if (error != NULL)
+		worker_own_failure(v, error);
+	else
+		queue_window_finish(MyWorker->window);
+}

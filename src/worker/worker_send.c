@@ -1,0 +1,311 @@
+/*
+ * worker_send.c
+ *		Requests of a batch, their answers, and what failures mean.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "catalog/pg_type.h"
+#include "common/pg_prng.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "worker/worker_state.h"
+
+int64
+worker_backoff_ms(int failures)
+{
+	double		ms = worker_backoff_min * exp2(Min(failures - 1, 30));
+
+	ms = Min(ms, worker_backoff_max);
+	return (int64) (ms * (0.75 + 0.5 * pg_prng_double(&pg_global_prng_state)));
+}
+
+TimestampTz
+worker_from_now(int64 ms)
+{
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+}
+
+/* ---- sending ------------------------------------------------------------------------ */
+
+/* May a request of this model go out now?  If not, 'when' is lowered to the time to look again. */
+bool
+worker_model_ready(WorkerModel *model, TimestampTz now, TimestampTz *when)
+{
+	int			limit = model->failures > 0 ? 1 : model->def->max_inflight;
+
+	if (model->inflight >= limit)
+		return false;			/* an answer will wake us */
+	if (model->not_before > now)
+	{
+		*when = Min(*when, model->not_before);
+		return false;
+	}
+	if (model->def->rate_limit > 0)
+	{
+		double		per_us = model->def->rate_limit / 60e6;
+
+		if (model->allowance_at == 0)
+			model->allowance = model->def->rate_limit;
+		else
+			model->allowance = Min(model->def->rate_limit,
+								   model->allowance + (now - model->allowance_at) * per_us);
+		model->allowance_at = now;
+		if (model->allowance < 1)
+		{
+			*when = Min(*when, now + (int64) ((1 - model->allowance) / per_us) + 1);
+			return false;
+		}
+	}
+	return true;
+}
+
+/*
+ * How many of the next inputs go into one request: as many as the model
+ * allows by count and bytes, and at least one.
+ */
+static int
+next_inputs(WorkerBatch *batch)
+{
+	CatalogModel *def = batch->vectorizer->model->def;
+	int64		bytes = 0;
+	int			n = 0;
+
+	while (batch->sent + n < batch->ninputs && n < def->max_batch)
+	{
+		bytes += strlen(batch->inputs[batch->sent + n]);
+		if (n > 0 && bytes > def->max_batch_bytes)
+			break;
+		n++;
+	}
+	return n;
+}
+
+/* Send the next request of a batch. */
+void
+worker_send_batch(WorkerBatch *batch)
+{
+	WorkerVectorizer *v = batch->vectorizer;
+	CatalogModel *def = v->model->def;
+	EmbeddingModel model = {
+		.target = {
+			.url = def->url, .secret = def->secret, .ca_file = worker_ca_file[0] ? worker_ca_file : NULL,
+			.private_addresses = true, .timeout_ms = def->timeout_ms,
+			.connect_timeout_ms = worker_connect_timeout, .max_response_bytes = worker_max_response_bytes
+		},
+		.provider = def->provider, .model = def->model, .parameters = def->parameters,
+		.document_parameters = def->document_parameters, .query_parameters = def->query_parameters,
+		.dimensions = def->dimensions
+	};
+	int			n = next_inputs(batch);
+	const char **inputs;
+	BatchCall  *call;
+	MemoryContext old = MemoryContextSwitchTo(batch->context);
+
+	inputs = palloc(sizeof(char *) * n);
+	for (int i = 0; i < n; i++)
+	{
+		const char *input = batch->inputs[batch->sent + i];
+
+		inputs[i] = pg_server_to_any(input, strlen(input), PG_UTF8);
+	}
+	call = palloc0(sizeof(BatchCall));
+	call->batch = batch;
+	call->first = batch->sent;
+	call->call = embedding_submit(MyWorker->client, &model, inputs, n, false, call);
+	dlist_push_tail(&batch->calls, &call->node);
+	MemoryContextSwitchTo(old);
+
+	batch->sent += n;
+	if (batch->sent == batch->ninputs)
+		batch->state = BATCH_SENT;
+	v->model->inflight++;
+	v->model->allowance -= 1;
+}
+
+static void
+end_call(BatchCall *call)
+{
+	if (call->batch->vectorizer->model != NULL)
+		call->batch->vectorizer->model->inflight--;
+	dlist_delete(&call->node);
+	embedding_free(call->call);
+	pfree(call);
+}
+
+void
+worker_abort_calls(WorkerBatch *batch)
+{
+	while (!dlist_is_empty(&batch->calls))
+		end_call(dlist_head_element(BatchCall, node, &batch->calls));
+}
+
+/* ---- failures ------------------------------------------------------------------------ */
+
+void
+worker_dead_letter(WorkerVectorizer *v, QueueItem *item, const char *operation, const char *message)
+{
+	Oid			types[5] = {INT4OID, TEXTARRAYOID, TEXTOID, INT4OID, TEXTOID};
+	Datum		values[5] = {
+		Int32GetDatum(v->def->id), PointerGetDatum(item->key), CStringGetTextDatum(operation),
+		Int32GetDatum(item->attempts), CStringGetTextDatum(message)
+	};
+
+	SPI_execute_with_args(
+		"INSERT INTO vecsync.dead_letter (vectorizer, key, operation, attempts, error)"
+		" VALUES ($1, $2, $3, $4, $5) ON CONFLICT (vectorizer, key) DO UPDATE"
+		" SET operation = excluded.operation, attempts = excluded.attempts,"
+		" error = excluded.error, failed_at = excluded.failed_at",
+		5, types, values, NULL, false, 0);
+	queue_window_done(item);
+	v->dead_letters = true;
+}
+
+/* Give up on all rows of the batch, in a transaction of its own. */
+static void
+bury_batch(WorkerBatch *batch, const char *operation, const char *message)
+{
+	WorkerVectorizer *v = batch->vectorizer;
+
+	if (worker_begin("noting rows that failed"))
+	{
+		for (int i = 0; i < batch->nrows; i++)
+			worker_dead_letter(v, batch->rows[i].item, operation, message);
+		queue_window_finish(MyWorker->window);
+		worker_commit();
+		worker_free_batch(batch);
+	}
+	else
+		worker_drop_batch(batch);
+}
+
+/* The service failed.  Rows are charged an attempt only while it is known to work otherwise. */
+static void
+service_failed(WorkerBatch *batch, bool charge, const char *message)
+{
+	WorkerModel *model = batch->vectorizer->model;
+	bool		healthy = model->failures == 0;
+	int			worn_out = 0;
+
+	model->failures++;
+	model->not_before = worker_from_now(worker_backoff_ms(model->failures));
+	for (int i = 0; i < batch->nrows; i++)
+		if (charge && healthy && ++batch->rows[i].item->attempts >= worker_max_attempts)
+			worn_out++;
+	if (worn_out == batch->nrows)
+		bury_batch(batch, "embed", message);
+	else
+		worker_drop_batch(batch);
+}
+
+/* The service is well, a row is not: find it. */
+static void
+rows_rejected(WorkerBatch *batch, const char *message)
+{
+	int			half = batch->nrows / 2;
+
+	batch->vectorizer->model->failures = 0;
+	if (batch->nrows == 1)
+	{
+		batch->rows[0].item->attempts++;
+		bury_batch(batch, "embed", message);
+		return;
+	}
+	batch->state = BATCH_READY;
+	(void) worker_split_batch(batch, 0, half);
+	(void) worker_split_batch(batch, half, batch->nrows);
+	worker_free_batch(batch);
+}
+
+static void
+note_failure(WorkerBatch *batch, const EmbeddingResult *result)
+{
+	WorkerVectorizer *v = batch->vectorizer;
+	CatalogModel *def = v->model->def;
+	char	   *message = psprintf("model \"%s\": %s", def->name,
+								   def->secret_error && result->http_status == 401 ? def->secret_error
+								   : result->error);
+
+	worker_note_error(v, message);
+	ereport(result->outcome == HTTP_THROTTLED ? DEBUG1 : LOG,
+			errmsg("vectorizer \"%s\": %s", v->def->name, message));
+	pfree(message);
+}
+
+/* ---- answers ---------------------------------------------------------------------------- */
+
+/* Keep the vectors of one request; when all are here, the batch can be written. */
+static void
+keep_vectors(BatchCall *call, const EmbeddingResult *result)
+{
+	WorkerBatch *batch = call->batch;
+
+	batch->vectorizer->model->failures = 0;
+	if (batch->vectors == NULL)
+	{
+		batch->dimensions = result->dimensions;
+		batch->vectors = MemoryContextAllocHuge(batch->context,
+												sizeof(float) * batch->ninputs * result->dimensions);
+	}
+	memcpy(batch->vectors + (Size) call->first * batch->dimensions, result->vectors,
+		   sizeof(float) * result->ninputs * result->dimensions);
+	batch->answered += result->ninputs;
+	end_call(call);
+	if (batch->answered == batch->ninputs)
+		batch->state = BATCH_WRITE;
+}
+
+/* Take the answer of a finished request.  Outside a transaction. */
+void
+worker_answer(BatchCall *call)
+{
+	WorkerBatch *batch = call->batch;
+	WorkerVectorizer *v = batch->vectorizer;
+	WorkerModel *model = v->model;
+	const EmbeddingResult *result = embedding_result(call->call);
+	HttpOutcome outcome = result->outcome;
+	char	   *message;
+
+	if (v->progress != NULL)
+	{
+		v->progress->requests += result->requests;
+		v->progress->tokens += Max(0, result->total_tokens);
+	}
+	if (outcome == HTTP_OK && (batch->vectors == NULL || batch->dimensions == result->dimensions))
+	{
+		keep_vectors(call, result);
+		return;
+	}
+	if (outcome == HTTP_OK)
+		outcome = HTTP_GARBAGE; /* dimensions that change from request to request */
+	else
+		note_failure(batch, result);
+
+	message = MemoryContextStrdup(WorkerContext, result->error ? result->error : "dimensions vary");
+	if (outcome == HTTP_THROTTLED)
+		model->not_before = worker_from_now(result->retry_after_ms >= 0 ? result->retry_after_ms
+											: worker_backoff_ms(model->failures + 1));
+	/* whatever else of the batch is under way is of no use any more */
+	worker_abort_calls(batch);
+	switch (outcome)
+	{
+		case HTTP_REJECTED:
+			rows_rejected(batch, message);
+			break;
+		case HTTP_THROTTLED:
+			worker_drop_batch(batch);
+			break;
+		case HTTP_REFUSED:
+			service_failed(batch, false, message);
+			break;
+		default:
+			service_failed(batch, true, message);
+			break;
+	}
+	pfree(message);
+}

@@ -1,0 +1,355 @@
+/*
+ * worker_write.c
+ *		Vectors into the table's column, or into the vectorizer's table of chunks.
+ *
+ * worker_batch.c tells which rows may be written.  Lock order: the table
+ * (tried, never waited for), its rows (skipped when locked), then the table
+ * of chunks, which nobody but the worker writes.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "pgstat.h"
+#include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/debug_point.h"
+#include "worker/worker_state.h"
+
+typedef enum RowFate
+{
+	ROW_LOCKED,					/* by somebody else */
+	ROW_CHANGED,
+	ROW_GONE,
+	ROW_WRITTEN,
+} RowFate;
+
+typedef struct WriteArgs
+{
+	WorkerBatch *batch;
+	RowFate    *fate;
+} WriteArgs;
+
+/* ---- one row ---------------------------------------------------------------------- */
+
+static void
+run_plan(WorkerVectorizer *v, SPIPlanPtr plan, Datum *values, const char *nulls)
+{
+	if (SPI_execute_plan(plan, values, nulls, false, 0) < 0)
+		elog(ERROR, "could not write the vectors of vectorizer \"%s\"", v->def->name);
+}
+
+static Datum
+input_vector(WorkerBatch *batch, int input)
+{
+	return vector_value_make(&MyWorker->vector, batch->vectors + (Size) input * batch->dimensions,
+							 batch->dimensions);
+}
+
+/* The column: one vector, or NULL for a row without text. */
+static void
+write_column(WorkerBatch *batch, BatchRow *row)
+{
+	WorkerVectorizer *v = batch->vectorizer;
+	Datum		values[INDEX_MAX_KEYS + 1];
+	char		nulls[INDEX_MAX_KEYS + 2] = {0};
+	Datum	   *elems;
+	int			n;
+
+	memset(nulls, ' ', INDEX_MAX_KEYS + 1);
+	nulls[0] = row->ninputs > 0 ? ' ' : 'n';
+	values[0] = row->ninputs > 0 ? input_vector(batch, row->first) : (Datum) 0;
+	deconstruct_array(row->item->key, TEXTOID, -1, false, TYPALIGN_INT, &elems, NULL, &n);
+	memcpy(values + 1, elems, sizeof(Datum) * n);
+	run_plan(v, v->write_plan, values, nulls);
+	if (row->ninputs > 0)
+		pfree(DatumGetPointer(values[0]));
+}
+
+/* The table of chunks: all of the row's chunks, in place of those it had. */
+static void
+write_chunks(WorkerBatch *batch, BatchRow *row)
+{
+	WorkerVectorizer *v = batch->vectorizer;
+	Datum		values[INDEX_MAX_KEYS + 3];
+	Datum	   *elems;
+	int			n;
+
+	deconstruct_array(row->item->key, TEXTOID, -1, false, TYPALIGN_INT, &elems, NULL, &n);
+	run_plan(v, v->delete_plan, elems, NULL);
+	memcpy(values + 1, elems, sizeof(Datum) * n);
+	for (int i = 0; i < row->ninputs; i++)
+	{
+		values[0] = input_vector(batch, row->first + i);
+		values[n + 1] = Int32GetDatum(i);
+		values[n + 2] = CStringGetTextDatum(batch->inputs[row->first + i]);
+		run_plan(v, v->write_plan, values, NULL);
+		pfree(DatumGetPointer(values[0]));
+		pfree(DatumGetPointer(values[n + 2]));
+	}
+}
+
+static void
+delete_chunks(WorkerVectorizer *v, BatchRow *row)
+{
+	Datum	   *elems;
+	int			n;
+
+	if (v->delete_sql == NULL)
+		return;
+	deconstruct_array(row->item->key, TEXTOID, -1, false, TYPALIGN_INT, &elems, NULL, &n);
+	run_plan(v, v->delete_plan, elems, NULL);
+}
+
+/* ---- a batch ---------------------------------------------------------------------------- */
+
+static void
+prepare_plans(WorkerVectorizer *v)
+{
+	Oid			types[INDEX_MAX_KEYS + 3];
+
+	types[0] = MyWorker->vector.type;
+	for (int i = 0; i < v->nkeys; i++)
+		types[i + 1] = TEXTOID;
+	types[v->nkeys + 1] = INT4OID;
+	types[v->nkeys + 2] = TEXTOID;
+	if (v->write_plan == NULL)
+		v->write_plan = worker_prepare(v->write_sql, v->nkeys + (v->delete_sql ? 3 : 1), types);
+	if (v->delete_plan == NULL && v->delete_sql != NULL)
+		v->delete_plan = worker_prepare(v->delete_sql, v->nkeys, types + 1);
+}
+
+/*
+ * Decide the fate of each row and write those that are still as they were
+ * sent.  In a subtransaction, as the table's owner where its SQL runs.
+ */
+static void
+write_rows(void *arg)
+{
+	WriteArgs  *w = arg;
+	WorkerBatch *batch = w->batch;
+	WorkerVectorizer *v = batch->vectorizer;
+	RenderArgs	args = {
+		.v = v, .rows = batch->rows, .nrows = batch->nrows, .lock = true,
+		.texts = palloc0(sizeof(char *) * batch->nrows), .found = palloc0(batch->nrows),
+		.context = CurrentMemoryContext
+	};
+	bool		missing = false;
+	CatalogScope scope;
+
+	worker_render(&args);
+	worker_enter_owner(v, &scope);
+	prepare_plans(v);
+	for (int i = 0; i < batch->nrows; i++)
+	{
+		BatchRow   *row = &batch->rows[i];
+
+		w->fate[i] = ROW_WRITTEN;
+		if (!args.found[i])
+		{
+			w->fate[i] = ROW_LOCKED;
+			missing = true;
+		}
+		else if (!worker_text_same(args.texts[i], row->text))
+			w->fate[i] = ROW_CHANGED;
+		else if (v->delete_sql != NULL)
+			write_chunks(batch, row);
+		else
+			write_column(batch, row);
+	}
+	worker_leave_owner(&scope);
+	if (!missing)
+		return;
+
+	/* Not locked by us: by somebody else, or gone? */
+	args.lock = false;
+	worker_render(&args);
+	worker_enter_owner(v, &scope);
+	for (int i = 0; i < batch->nrows; i++)
+		if (w->fate[i] == ROW_LOCKED && !args.found[i])
+		{
+			w->fate[i] = ROW_GONE;
+			delete_chunks(v, &batch->rows[i]);
+		}
+	worker_leave_owner(&scope);
+}
+
+static void
+count_written(WorkerBatch *batch, RowFate *fate)
+{
+	WorkerProgress *p = batch->vectorizer->progress;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (p == NULL)
+		return;
+	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < batch->nrows; i++)
+		if (fate[i] == ROW_WRITTEN)
+		{
+			worker_note_lag(batch->vectorizer, batch->rows[i].item->queued_at, now);
+			if (batch->rows[i].ninputs > 0)
+				p->embedded++;
+			else
+				p->skipped++;
+		}
+	LWLockRelease(worker_shared->lock);
+}
+
+/* A row is settled: it is no dead letter any more.  Inside a transaction. */
+static void
+forget_failure(WorkerVectorizer *v, QueueItem *item)
+{
+	Oid			types[2] = {INT4OID, TEXTARRAYOID};
+	Datum		values[2] = {Int32GetDatum(v->def->id), PointerGetDatum(item->key)};
+
+	if (v->dead_letters)
+		SPI_execute_with_args("DELETE FROM vecsync.dead_letter WHERE vectorizer = $1 AND key = $2",
+							  2, types, values, NULL, false, 0);
+}
+
+/* The subtransaction is through: rows are done, or go back; those that somebody has locked stay. */
+static void
+settle_rows(WorkerBatch *batch, RowFate *fate)
+{
+	WorkerVectorizer *v = batch->vectorizer;
+	int			kept = 0;
+
+	count_written(batch, fate);
+	for (int i = 0; i < batch->nrows; i++)
+	{
+		QueueItem  *item = batch->rows[i].item;
+
+		if (fate[i] == ROW_LOCKED)
+		{
+			batch->rows[kept++] = batch->rows[i];
+			continue;
+		}
+		v->inflight--;
+		if (fate[i] == ROW_CHANGED)
+			queue_window_return(item, 0);
+		else
+		{
+			forget_failure(v, item);
+			queue_window_done(item);
+		}
+	}
+	batch->nrows = kept;
+}
+
+/* The batch could not be written: find the row that is to blame by writing them one by one. */
+static void
+write_failed(WorkerBatch *batch, ErrorData *error)
+{
+	WorkerVectorizer *v = batch->vectorizer;
+
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE)
+	{
+		FreeErrorData(error);
+		return;					/* again at write_at */
+	}
+	if (batch->nrows == 1)
+	{
+		batch->rows[0].item->attempts++;
+		worker_note_error(v, error->message);
+		worker_dead_letter(v, batch->rows[0].item, "write", error->message);
+	}
+	else
+		for (int i = 0; i < batch->nrows; i++)
+			(void) worker_split_batch(batch, i, i + 1);
+	v->inflight -= batch->nrows;
+	batch->nrows = 0;
+	FreeErrorData(error);
+}
+
+/* Reloading the configuration may have dropped it. */
+static bool
+batch_exists(WorkerBatch *batch)
+{
+	dlist_iter	i,
+				j;
+
+	dlist_foreach(i, &MyWorker->vectorizers)
+		dlist_foreach(j, &dlist_container(WorkerVectorizer, node, i.cur)->batches)
+			if (dlist_container(WorkerBatch, node, j.cur) == batch)
+				return true;
+	return false;
+}
+
+void
+worker_write_batch(WorkerBatch *batch)
+{
+	WorkerVectorizer *v = batch->vectorizer;
+	WriteArgs	args = {.batch = batch};
+	ErrorData  *error = NULL;
+
+	if (!worker_begin("writing vectors"))
+	{
+		worker_drop_batch(batch);
+		return;
+	}
+	worker_config_load();		/* may drop the vectorizer and with it the batch */
+	if (!batch_exists(batch))
+	{
+		worker_commit();
+		return;
+	}
+	batch->write_at = worker_from_now(Min(WORKER_LOCKED_RETRY_MS << Min(batch->write_tries++, 10),
+										  WORKER_LOCKED_RETRY_MAX_MS));
+	if (v->read_sql != NULL && ConditionalLockRelationOid(v->def->source, RowExclusiveLock))
+	{
+		args.fate = palloc0(sizeof(RowFate) * batch->nrows);
+		error = worker_try(write_rows, &args);
+		if (error == NULL)
+			settle_rows(batch, args.fate);
+		else
+			write_failed(batch, error);
+		queue_window_finish(MyWorker->window);
+		DEBUG_POINT("worker_written");
+	}
+	worker_commit();
+	ConditionVariableBroadcast(&worker_shared->progressed);
+	if (batch->nrows == 0)
+		worker_free_batch(batch);
+}
+
+/* ---- truncated tables ---------------------------------------------------------------------- */
+
+static void
+delete_orphans(void *arg)
+{
+	WorkerVectorizer *v = arg;
+	CatalogScope scope;
+
+	worker_enter_owner(v, &scope);
+	if (SPI_execute(v->orphans_sql, false, 0) < 0)
+		elog(ERROR, "could not delete the chunks of vectorizer \"%s\"", v->def->name);
+	worker_leave_owner(&scope);
+}
+
+/*
+ * The table was truncated: no row of before is a failure, or has chunks.
+ * Inside a transaction.  An error here ends the worker; the next one tries again.
+ */
+void
+worker_forget_truncated(WorkerVectorizer *v)
+{
+	Oid			type = INT4OID;
+	Datum		id = Int32GetDatum(v->def->id);
+
+	SPI_execute_with_args("DELETE FROM vecsync.dead_letter WHERE vectorizer = $1", 1, &type, &id, NULL,
+						  false, 0);
+	if (v->orphans_sql != NULL)
+	{
+		ErrorData  *error = worker_try(delete_orphans, v);
+
+		if (error != NULL)
+			ReThrowError(error);
+	}
+}

@@ -1,0 +1,122 @@
+# Documents: every document's chunks are those of its current text, through growth, shrinking, deletion and faults.
+
+use strict;
+use warnings FATAL => 'all';
+
+use JSON::PP;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use VecsyncNode;
+
+my ($node, $service) = VecsyncNode::start(dims => 8);
+
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+
+# The table of chunks is exactly what chunking the documents gives, each with its vector.
+sub chunks_right
+{
+	my ($what) = @_;
+	my $got = sql(<<'SQL');
+WITH wanted AS (SELECT d.id, c.seq, c.chunk FROM docs d, LATERAL vecsync.chunk(d.title || ' ' || d.body, 'words', 10, 2) c),
+	got AS (SELECT id, chunk_seq AS seq, chunk, embedding FROM docs_chunks)
+SELECT count(*) FILTER (WHERE g.id IS NULL) || ' missing, ' || count(*) FILTER (WHERE w.id IS NULL) || ' too many, '
+	|| count(*) FILTER (WHERE g.chunk <> w.chunk OR g.embedding <> expected_vector(w.chunk, 8)) || ' wrong, orphans '
+	|| (SELECT count(*) FROM vecsync_1_chunks_docs c WHERE NOT EXISTS (SELECT FROM docs d WHERE d.id = c.k1)) || ', queue '
+	|| (SELECT count(*) FROM vecsync.queue)
+FROM wanted w FULL JOIN got g USING (id, seq)
+SQL
+	my $ok = is($got, '0 missing, 0 too many, 0 wrong, orphans 0, queue 0', $what);
+	VecsyncNode::report($node) unless $ok;
+	return;
+}
+
+sub settle { return ok(VecsyncNode::settle($node, 'docs'), "$_[0]: worked off") }
+
+# ---- pieces ----------------------------------------------------------------------
+is(sql(q{SELECT count(*), min(array_length(string_to_array(chunk, ' '), 1)), max(array_length(string_to_array(chunk, ' '), 1)) FROM vecsync.chunk(repeat(E'word \n\t', 1100))}), '3|76|512', '512 words a chunk');
+is(sql(q{SELECT string_agg(chunk, '|' ORDER BY seq) FROM vecsync.chunk('a b c d e f g', 'words', 3, 1)}), 'a b c|c d e|e f g', 'words that overlap');
+is(sql(q{SELECT count(*) FROM vecsync.chunk(E' \n\t ')}), '0', 'no blank chunk');
+is(sql(q{SELECT string_agg(chunk, '|' ORDER BY seq) FROM vecsync.chunk('äöüß🎵xyz', 'characters', 3)}), 'äöü|ß🎵x|yz', 'characters, not bytes');
+is(sql(q{SELECT string_agg(chunk, '|' ORDER BY seq) FROM vecsync.chunk(E'One two. Three four.\n\nFive six seven eight. Nine.', 'recursive', 24)}), "One two. Three four.|Five six seven eight.|Nine.", 'recursive: paragraphs, sentences');
+is(sql(q{SELECT bool_and(length(chunk) <= s) AND count(*) > 0 FROM generate_series(1, 40) s, LATERAL vecsync.chunk(repeat(E'Lorem ipsum, dolor. Sit\n\namet ', 20), 'recursive', s, s / 3)}), 't', 'recursive: never longer than asked, and it ends');
+isnt($node->psql('postgres', q{SELECT vecsync.chunk('x', 'nothing')}), 0, 'an unknown method is refused');
+isnt($node->psql('postgres', q{SELECT vecsync.chunk('x', 'words', 3, 3)}), 0, 'an overlap as large as the chunk is refused');
+
+# ---- a vectorizer ------------------------------------------------------------------
+sql(q{CREATE TABLE docs (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), title text, body text NOT NULL DEFAULT '', n serial);
+	INSERT INTO docs (title, body) SELECT 'Document ' || i, (SELECT string_agg('word' || i || '_' || j, ' ') FROM generate_series(1, i * 3) j) FROM generate_series(1, 100) i});
+VecsyncNode::vectorizer($node, $service, 'docs', '{title} {body}', q{chunking => '{"method": "words", "size": 10, "overlap": 2}'});
+settle('existing documents');
+chunks_right('existing documents');
+is(sql('SELECT rows, embedded, state FROM vecsync.status'), '100|100|in step', 'status');
+
+sql(q{UPDATE docs SET body = split_part(body, ' ', 1) WHERE n % 4 = 0});
+sql(q{UPDATE docs SET body = body || ' ' || body WHERE n % 4 = 1});
+sql(q{UPDATE docs SET title = '', body = ' ' WHERE n = 10});
+sql(q{DELETE FROM docs WHERE n % 9 = 0});
+sql(q{UPDATE docs SET id = gen_random_uuid() WHERE n % 10 = 3});
+is(sql(q{SELECT count(*) FROM docs_chunks v WHERE NOT EXISTS (SELECT FROM docs d WHERE d.id = v.id)}), '0', 'deleted documents are gone from the view at once');
+settle('changes');
+chunks_right('growth, shrinking, blank, deletion, new keys');
+
+# one document with more chunks than a request takes
+sql(q{INSERT INTO docs (title, body) VALUES ('Long', (SELECT string_agg('long' || j, ' ') FROM generate_series(1, 5000) j))});
+settle('a long document');
+chunks_right('more chunks than one request takes');
+
+# faults in the middle of a document
+$service->scenario(dims => 8, rules => [ { when => { every => 2, times => 6 }, status => 500 } ]);
+sql(q{UPDATE docs SET title = 'Longer' WHERE title = 'Long'; UPDATE docs SET title = 'x' || title WHERE n < 50});
+settle('faults');
+chunks_right('faults between the requests of a document');
+$service->scenario(dims => 8, rules => [ { when => { text => 'poison' }, status => 400, message => 'no' } ]);
+sql(q{INSERT INTO docs (title, body) VALUES ('bad', 'poison'); UPDATE docs SET title = 'y' || title WHERE n BETWEEN 20 AND 60});
+settle('a poison document');
+is(sql(q{SELECT count(*), min(error) ~ 'no' FROM vecsync.failed}), '1|t', 'a document that the service refuses is alone in failing');
+sql(q{DELETE FROM docs WHERE title = 'bad'});
+settle('deleted');
+chunks_right('the others are right');
+is(sql(q{SELECT count(*) FROM vecsync.failed}), '0', 'a deleted document is no failure any more');
+
+# deleted while its request hangs
+$service->scenario(dims => 8, rules => [ { when => { path => 'embeddings' }, hang => JSON::PP::true } ]);
+sql(q{UPDATE docs SET title = 'hanging ' || title WHERE n < 40});
+$service->wait_for(sub { $_[0]{hanging} > 0 });
+sql(q{DELETE FROM docs WHERE n < 20; UPDATE docs SET body = 'short' WHERE n BETWEEN 20 AND 30});
+$service->scenario(dims => 8);
+$service->release;
+settle('deleted in flight');
+chunks_right('documents deleted and changed in flight');
+
+sql('TRUNCATE docs');
+settle('truncate');
+chunks_right('truncate leaves no chunk');
+sql(q{INSERT INTO docs (title, body) VALUES ('again', 'after truncate')});
+sql(q{ALTER TABLE docs RENAME COLUMN id TO doc_id; ALTER TABLE docs RENAME COLUMN doc_id TO id});
+settle('renamed');
+chunks_right('after renames');
+
+# ---- readers ---------------------------------------------------------------------------------
+sql(q{CREATE ROLE reader; CREATE ROLE halfreader; CREATE ROLE stranger;
+	ALTER TABLE docs ADD COLUMN tenant text DEFAULT 'other'; INSERT INTO docs (title, body, tenant) VALUES ('mine', 'for the reader', 'reader');
+	ALTER TABLE docs ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON docs USING (tenant = current_user);
+	GRANT SELECT ON docs TO reader; GRANT SELECT (id) ON docs TO halfreader; GRANT SELECT ON docs_chunks TO reader, halfreader, stranger});
+settle('tenants');
+is(sql(q{SET ROLE reader; SELECT string_agg(chunk, '|') FROM docs_chunks}), 'mine for the reader', 'a tenant sees its own chunks');
+is(sql(q{SET ROLE reader; SELECT string_agg(chunk, '|') FROM vecsync_1_chunks_docs}), 'mine for the reader', 'also in the table behind the view');
+isnt($node->psql('postgres', q{SET ROLE halfreader; SELECT chunk FROM vecsync_1_chunks_docs}), 0, 'who may not read the text may not read its chunks');
+isnt($node->psql('postgres', q{SET ROLE stranger; SELECT chunk FROM vecsync_1_chunks_docs}), 0, 'a stranger sees nothing');
+
+# ---- the end -------------------------------------------------------------------------------
+isnt($node->psql('postgres', 'DROP TABLE docs'), 0, 'DROP TABLE is refused');
+sql(q{CREATE TABLE notes (a int, b text, body text, PRIMARY KEY (b, a)); INSERT INTO notes VALUES (1, 'x', 'one'), (2, 'y', 'two')});
+VecsyncNode::vectorizer($node, $service, 'notes', 'body', q{destination => 'table'});
+ok(VecsyncNode::settle($node, 'notes'), 'a table without chunking');
+is(sql(q{SELECT string_agg(a || b || chunk_seq || chunk || (embedding = expected_vector(body, 8)), ',' ORDER BY a) FROM notes_chunks}), '1x0onetrue,2y0twotrue', 'one vector for each row, beside the table');
+sql(q{SELECT vecsync.drop_vectorizer('notes', keep_data => false)});
+sql('DROP TABLE docs CASCADE');
+is(sql(q{SELECT count(*) FROM pg_class WHERE relname LIKE 'vecsync%' OR relname LIKE '%_chunks'}), '0', 'nothing is left');
+
+$service->stop;
+$node->stop;
+done_testing();
