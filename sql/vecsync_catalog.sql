@@ -62,7 +62,7 @@ SELECT count(*) FROM vecsync.failed;
 TABLE vecsync.queue;
 TABLE vecsync.secret;
 SELECT url FROM vecsync.model;
-SELECT * FROM vecsync.search('doc', query_vector => '[1,2,3,4]');
+SELECT key, score FROM vecsync.search('doc', query_vector => '[1,2,3,4]');
 SET ROLE regress_vecsync_owner;
 SELECT vectorizer, state, pending FROM vecsync.status;
 CREATE TABLE mine (id int PRIMARY KEY, body text);

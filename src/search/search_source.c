@@ -210,6 +210,11 @@ make_source(const char *name)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("table \"%s\" has no primary key", get_rel_name(source->def->source)));
+	if (OidIsValid(source->def->chunk_table))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("vectorizer \"%s\" keeps its vectors in a table of chunks", name),
+				errhint("Search the view %s_chunks: ORDER BY embedding <=> vecsync.embed(model, query).", name));
 	if (source->def->target_column == NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_TABLE),
