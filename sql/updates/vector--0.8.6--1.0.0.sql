@@ -178,3 +178,9 @@ COMMENT ON FUNCTION hnswhandler(internal) IS 'hnsw access method handler';
 COMMENT ON FUNCTION hnsw_halfvec_support(internal) IS 'names the type of an operator class';
 COMMENT ON FUNCTION hnsw_bit_support(internal) IS 'names the type of an operator class';
 COMMENT ON FUNCTION hnsw_sparsevec_support(internal) IS 'names the type of an operator class';
+
+-- the access method ivfflat: likewise
+COMMENT ON ACCESS METHOD ivfflat IS 'nearest neighbors by lists around centers';
+COMMENT ON FUNCTION ivfflathandler(internal) IS 'ivfflat access method handler';
+COMMENT ON FUNCTION ivfflat_halfvec_support(internal) IS 'names the type of an operator class';
+COMMENT ON FUNCTION ivfflat_bit_support(internal) IS 'names the type of an operator class';

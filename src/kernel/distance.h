@@ -42,6 +42,12 @@ typedef struct KernelDistance
 	float		(*l1_f16) (const kernel_half *a, const kernel_half *b, size_t n);
 	KernelCosine (*cosine_f16) (const kernel_half *a, const kernel_half *b, size_t n);
 
+	/* All pairs of the rows of a and of b, n floats each, one after the other: out[row of a][row of b]. */
+	void		(*dot_tile) (const float *a, size_t rows, const float *b, size_t columns, size_t n,
+							 float *out);
+	void		(*l2_squared_tile) (const float *a, size_t rows, const float *b, size_t columns, size_t n,
+									float *out);
+
 	/* Lengths in bytes; unused bits of the last byte must be equal (both zero). */
 	uint64_t	(*hamming) (const uint8_t *a, const uint8_t *b, size_t bytes);
 	KernelOverlap (*overlap) (const uint8_t *a, const uint8_t *b, size_t bytes);

@@ -19,6 +19,7 @@
  * not reorder float additions by itself.
  */
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "kernel/distance.h"
@@ -56,6 +57,8 @@ absolute(floats v)
 #define LOAD(p) load_f16(p)
 #define ONE(x) kernel_half_to_float(x)
 #include "kernel/distance_loops.h"
+
+#include "kernel/distance_tile.h"
 
 static inline bits
 load_bits(const uint8_t *p)
@@ -163,6 +166,8 @@ static const KernelDistance functions = {
 	.dot_f16 = dot_f16,
 	.l1_f16 = l1_f16,
 	.cosine_f16 = cosine_f16,
+	.dot_tile = dot_tile,
+	.l2_squared_tile = l2_squared_tile,
 	.hamming = hamming,
 	.overlap = overlap,
 	.widen = widen,

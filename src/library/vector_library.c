@@ -7,6 +7,7 @@
 #include "base/debug_point.h"
 #include "fmgr.h"
 #include "hnsw/hnsw.h"
+#include "ivfflat/ivfflat.h"
 #include "kernel/distance.h"
 
 PG_MODULE_MAGIC;
@@ -19,4 +20,5 @@ _PG_init(void)
 	debug_point_init("vector");
 	kernel_distance_init();
 	hnsw_init();
+	ivfflat_init();
 }
