@@ -214,7 +214,8 @@ make_source(const char *name)
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("vectorizer \"%s\" keeps its vectors in a table of chunks", name),
-				errhint("Search the view %s_chunks: ORDER BY embedding <=> vecsync.embed(model, query).", name));
+				errhint("Search the view %s_chunks by ORDER BY embedding <=> vecsync.embed(...).",
+						name));
 	if (source->def->target_column == NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_TABLE),
