@@ -2,7 +2,7 @@
 # test/run.sh: every test of the tree, in a private copy of the server's installation and private clusters.
 #
 #   ONLY='regress tap/010'   run only what begins with one of these words
-#                            (style, libraries, unit, python, regress, isolation, tap)
+#                            (style, libraries, install, unit, python, regress, isolation, tap)
 #   KEEP=1                   keep the clusters of tests that passed
 #
 # Logs: tmp/test/.  The closing line reads "N passed, N failed"; exit status 1 when anything failed.
@@ -50,6 +50,24 @@ check_style() {
 check_libraries() {
 	wanted libraries || return 0
 	if readelf -d "$tree/vector.so" | grep -q 'NEEDED.*curl'; then result libraries 0 1; else result libraries 1 0; fi
+}
+
+# "make install" must not overwrite another project's vector extension unless told to.
+check_install() {
+	local root=$logs/root share good=0
+	wanted install || return 0
+	share=$root$("$PG_CONFIG" --sharedir)/extension
+	mkdir -p "$share"
+	echo "comment = 'another vector extension'" >"$share/vector.control"
+	if (cd "$tree" && make -s PG_CONFIG="$PG_CONFIG" COPT=-Werror DEBUG_POINTS=1 DESTDIR="$root" install) >"$logs/install.log" 2>&1; then
+		echo "installed over another extension" >>"$logs/install.log"
+	elif [ "$(ls "$share")" = vector.control ] && grep -q REPLACE_PGVECTOR=1 "$logs/install.log"; then
+		good=1
+	fi
+	(cd "$tree" && make -s PG_CONFIG="$PG_CONFIG" COPT=-Werror DEBUG_POINTS=1 DESTDIR="$root" install REPLACE_PGVECTOR=1) >>"$logs/install.log" 2>&1 &&
+		grep -q '^# vecsync:' "$share/vector.control" && [ -e "$share/vecsync.control" ] && good=$((good + 1))
+	result install "$good" $((2 - good)) "$logs/install.log"
+	rm -rf "$root"
 }
 
 # A unit test names the rooms whose objects it links ("unit-objects: ROOM...") and, where it also runs on
@@ -180,6 +198,7 @@ build_install COPT=-Werror DEBUG_POINTS=1
 
 check_style
 check_libraries
+check_install
 unit_tests
 python_tests
 regress_tests
