@@ -151,3 +151,4 @@ INSERT INTO far SELECT i, array_fill(i, ARRAY[3000])::vector FROM generate_serie
 SELECT id, (v <-> (SELECT v FROM far WHERE id = 2)) / sqrt(3000) AS distance FROM far ORDER BY v <-> (SELECT v FROM far WHERE id = 2), id;
 SELECT a.id, b.id, round(((a.v <+> b.v) / 3000)::numeric, 6) AS distance FROM far a, far b WHERE (a.id + b.id) % 3 = 0 ORDER BY a.id, b.id;
 SELECT a.id, (SELECT array_agg(round(((a.v <+> b.v) / 3000)::numeric) ORDER BY b.id) FROM far b) AS distances FROM far a ORDER BY a.id;
+SELECT vector_dims(v) FROM far WHERE id = 1 UNION ALL SELECT vector_dims(v) FROM dims WHERE v = '[1,2,3]';

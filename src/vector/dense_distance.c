@@ -10,7 +10,6 @@
 #include <math.h>
 
 #include "kernel/distance.h"
-#include "utils/varbit.h"
 #include "vector/dense.h"
 #include "vector/detoast.h"
 #include "vector/vector_distance.h"
@@ -60,24 +59,48 @@ DENSE_DISTANCE(halfvec_cosine_distance, HalfVector, vector_dense_halfvec,
 DENSE_DISTANCE(halfvec_spherical_distance, HalfVector, vector_dense_halfvec, angle(FLOATS(dot_f16)));
 DENSE_DISTANCE(halfvec_l1_distance, HalfVector, vector_dense_halfvec, (double) FLOATS(l1_f16));
 
-static void
-check_same_length(const VarBit *a, const VarBit *b)
+/* A bit string where it lies: short ones have a one-byte header in a row, and no alignment. */
+typedef struct BitString
 {
-	if (unlikely(VARBITLEN(a) != VARBITLEN(b)))
+	uint32		length;			/* in bits */
+	uint32		bytes;
+	const uint8 *bits;
+} BitString;
+
+static inline BitString
+get_bits(FunctionCallInfo fcinfo, int n)
+{
+	struct varlena *value = (struct varlena *) PG_GETARG_POINTER(n);
+	const char *data;
+	BitString	result;
+
+	if (!vector_is_plain(value))
+		value = vector_get_argument(fcinfo, n);
+	data = VARDATA_ANY(value);
+	memcpy(&result.length, data, sizeof(result.length));
+	result.bytes = VARSIZE_ANY_EXHDR(value) - sizeof(result.length);
+	result.bits = (const uint8 *) data + sizeof(result.length);
+	return result;
+}
+
+static void
+check_same_length(const BitString *a, const BitString *b)
+{
+	if (unlikely(a->length != b->length))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("different bit lengths %u and %u", VARBITLEN(a), VARBITLEN(b))));
+				 errmsg("different bit lengths %u and %u", a->length, b->length)));
 }
 
 PG_FUNCTION_INFO_V1(hamming_distance);
 Datum
 hamming_distance(PG_FUNCTION_ARGS)
 {
-	VarBit	   *a = (VarBit *) vector_get_argument(fcinfo, 0);
-	VarBit	   *b = (VarBit *) vector_get_argument(fcinfo, 1);
+	BitString	a = get_bits(fcinfo, 0);
+	BitString	b = get_bits(fcinfo, 1);
 
-	check_same_length(a, b);
-	PG_RETURN_FLOAT8((double) kernel_distance.hamming(VARBITS(a), VARBITS(b), VARBITBYTES(a)));
+	check_same_length(&a, &b);
+	PG_RETURN_FLOAT8((double) kernel_distance.hamming(a.bits, b.bits, a.bytes));
 }
 
 /* One minus the share of the bits set in either that are set in both. */
@@ -85,12 +108,12 @@ PG_FUNCTION_INFO_V1(jaccard_distance);
 Datum
 jaccard_distance(PG_FUNCTION_ARGS)
 {
-	VarBit	   *a = (VarBit *) vector_get_argument(fcinfo, 0);
-	VarBit	   *b = (VarBit *) vector_get_argument(fcinfo, 1);
+	BitString	a = get_bits(fcinfo, 0);
+	BitString	b = get_bits(fcinfo, 1);
 	KernelOverlap overlap;
 
-	check_same_length(a, b);
-	overlap = kernel_distance.overlap(VARBITS(a), VARBITS(b), VARBITBYTES(a));
+	check_same_length(&a, &b);
+	overlap = kernel_distance.overlap(a.bits, b.bits, a.bytes);
 	if (overlap.both == 0)
 		PG_RETURN_FLOAT8(1.0);
 	PG_RETURN_FLOAT8(1.0 - (double) overlap.both / (double) overlap.either);

@@ -9,14 +9,19 @@
 #include "utils/float.h"
 #include "utils/varbit.h"
 #include "vector/dense.h"
+#include "vector/detoast.h"
 
+/* Of a value out of line only the start is read. */
 Datum
 vector_dense_dims(const DenseType *type, FunctionCallInfo fcinfo)
 {
-	DenseVector *v = (DenseVector *) PG_DETOAST_DATUM_SLICE(PG_GETARG_DATUM(0), 0,
-															offsetof(DenseVector, elements) - VARHDRSZ);
+	struct varlena *v = (struct varlena *) PG_GETARG_POINTER(0);
+	int16		dim;
 
-	PG_RETURN_INT32(v->dim);
+	if (!vector_is_plain(v))
+		v = PG_DETOAST_DATUM_SLICE(PG_GETARG_DATUM(0), 0, offsetof(DenseVector, elements) - VARHDRSZ);
+	memcpy(&dim, VARDATA_ANY(v), sizeof(dim));
+	PG_RETURN_INT32(dim);
 }
 
 /* The Euclidean norm, in double precision. */

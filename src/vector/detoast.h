@@ -12,6 +12,14 @@
 
 extern struct varlena *vector_detoast_argument(FunctionCallInfo fcinfo, int n);
 
+/* In the row itself, neither compressed nor out of line, though perhaps with a one-byte header. */
+static inline bool
+vector_is_plain(const struct varlena *value)
+{
+	/* A pointer to a value out of line starts like a one-byte header. */
+	return VARATT_IS_4B_U(value) || (VARATT_IS_SHORT(value) && !VARATT_IS_EXTERNAL(value));
+}
+
 /* Argument n (0 or 1) with a four-byte header; plain values cost one comparison. */
 static inline struct varlena *
 vector_get_argument(FunctionCallInfo fcinfo, int n)

@@ -1,0 +1,104 @@
+#!/bin/bash
+# test/bench/types.sh PEER: the types beside another vector extension, exact search and COPY.
+#
+# PEER is the connection string of a server on this machine in whose database the other extension can be created.
+# Ours runs in a private cluster.  Both are asked in turn, ROUNDS times (9); shown are the medians of the CPU time
+# of the server process, which other load on the machine changes least.  ROWS (20000) rows of 384 dimensions and
+# half as many of 1536.  Server processes must be visible in /proc.
+set -euo pipefail
+. "$(dirname "$0")/../../tools/private.sh"
+peer=${1:?connection string of the peer}
+rounds=${ROUNDS:-9} rows=${ROWS:-20000}
+
+need_server
+choose_work
+private_pg
+build_install
+cluster bench 'shared_buffers = 1GB' 'max_wal_size = 8GB' 'checkpoint_timeout = 30min' 'jit = off' 'autovacuum = off'
+trap 'stop_cluster bench' EXIT
+ours="host=$sock port=$port user=postgres dbname=postgres"
+files=$(as_pg mktemp -d /tmp/vecsync.XXXXXX)
+trap 'rm -rf "$files"; stop_cluster bench' EXIT
+
+# The same data on both: made by ours, copied as text, which both read alike.
+load() {
+	local d n
+	psql -qX "$ours" -c 'CREATE EXTENSION vector'
+	for d in 384 1536; do
+		n=$((rows * 384 / (d > 384 ? 768 : 384)))
+		psql -qX "$ours" <<-SQL
+			CREATE TABLE v$d AS SELECT i AS id, (SELECT array_agg(random() - 0.5) FROM generate_series(1, $d) WHERE i > 0)::vector($d) AS x
+				FROM generate_series(1, $n) i;
+			CREATE TABLE h$d AS SELECT id, x::halfvec($d) AS x FROM v$d;
+			CREATE TABLE b$d AS SELECT id, binary_quantize(x)::bit($d) AS x FROM v$d;
+			CREATE TABLE s$d AS SELECT i AS id, (SELECT array_agg(CASE WHEN random() < 0.15 THEN random() ELSE 0 END)
+				FROM generate_series(1, $d) WHERE i > 0)::sparsevec($d) AS x FROM generate_series(1, $n) i;
+			VACUUM ANALYZE v$d, h$d, b$d, s$d;
+		SQL
+	done
+	psql -qX "$peer" -c 'SET client_min_messages = warning' -c 'CREATE EXTENSION IF NOT EXISTS vector' \
+		-c 'DROP SCHEMA IF EXISTS types_bench CASCADE' -c 'CREATE SCHEMA types_bench'
+	for d in 384 1536; do
+		for t in "v vector" "h halfvec" "b bit" "s sparsevec"; do
+			psql -qX "$peer" -c "CREATE TABLE types_bench.${t% *}$d (id int, x ${t#* }($d))"
+			psql -qX "$ours" -c "COPY ${t% *}$d TO STDOUT" | psql -qX "$peer" -c "COPY types_bench.${t% *}$d FROM STDIN"
+			psql -qX "$peer" -c "VACUUM ANALYZE types_bench.${t% *}$d"
+		done
+	done
+	psql -qX "$ours" -c "COPY (SELECT x FROM v384) TO '$files/text'" -c "COPY (SELECT x FROM v384) TO '$files/binary' WITH (FORMAT binary)"
+	# as clients write doubles: 16 or 17 digits
+	psql -qAtX "$ours" -c 'SELECT (SELECT array_agg(random() - 0.5) FROM generate_series(1, 384) WHERE i > 0)
+		FROM generate_series(1, (SELECT count(*) FROM v384)) i' | tr '{}' '[]' >"$files/digits"
+	chmod -R a+rX "$files"
+	for d in "$ours" "$peer"; do psql -qX "$d" -c 'SET search_path = types_bench, public' -c 'CREATE UNLOGGED TABLE copied (x vector(384))'; done
+}
+
+# once DSN STATEMENT: CPU time of the server process in microseconds, the second time the statement runs.
+once() {
+	psql -qAtX "$1" <<-SQL | sed -n '/^cpu /s///p' | { read -r a; read -r b; echo $(((b - a) / 1000)); }
+		SELECT pg_backend_pid() AS pid \gset
+		\setenv PID :pid
+		SET search_path = types_bench, public;
+		SET max_parallel_workers_per_gather = 0;
+		$2;
+		\! echo cpu \$(cut -d' ' -f1 /proc/\$PID/schedstat)
+		$2;
+		\! echo cpu \$(cut -d' ' -f1 /proc/\$PID/schedstat)
+	SQL
+}
+
+median() { printf '%s\n' "$@" | sort -n | sed -n "$((($# + 1) / 2))p"; }
+
+# compare NAME STATEMENT
+compare() {
+	local a=() b=() i
+	for ((i = 0; i < rounds; i++)); do
+		a+=("$(once "$ours" "$2")")
+		b+=("$(once "$peer" "$2")")
+	done
+	i=$(median "${a[@]}")
+	printf '%-44s %9d %9d  %s\n' "$1" "$i" "$(median "${b[@]}")" "$(echo "scale=2; $(median "${b[@]}") / $i" | bc)"
+}
+
+say "Loading"
+load
+printf '%-44s %9s %9s  %s\n' "microseconds of CPU" ours peer "peer / ours"
+for d in 384 1536; do
+	for t in "v <=> <-> <#> <+>" "h <=> <-> <#> <+>" "b <~> <%>" "s <=> <-> <#> <+>"; do
+		table=${t%% *}$d
+		query=$(psql -qAtX "$ours" -c "SELECT quote_literal(x) || '::' || (SELECT format_type(atttypid, atttypmod)
+			FROM pg_attribute WHERE attrelid = '$table'::regclass AND attname = 'x') FROM $table WHERE id = 7")
+		set -f
+		for operator in ${t#* }; do
+			compare "scan $table ORDER BY x $operator ..." "SELECT id FROM $table ORDER BY x $operator $query LIMIT 10"
+		done
+		set +f
+	done
+done
+compare "COPY FROM, text, 8 digits" "TRUNCATE copied; COPY copied FROM '$files/text'"
+compare "COPY FROM, text, 17 digits" "TRUNCATE copied; COPY copied FROM '$files/digits'"
+compare "COPY FROM, binary" "TRUNCATE copied; COPY copied FROM '$files/binary' WITH (FORMAT binary)"
+compare "COPY TO, text" "COPY v384 (x) TO '/dev/null'"
+compare "COPY TO, binary" "COPY v384 (x) TO '/dev/null' WITH (FORMAT binary)"
+compare "avg" "SELECT avg(x) FROM v384"
+compare "sum" "SELECT sum(x) FROM v384"
