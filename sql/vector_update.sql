@@ -33,7 +33,8 @@ BEGIN
 		'FUNCTION vector_hash', 'FUNCTION vector_hash_extended', 'FUNCTION halfvec_hash', 'FUNCTION halfvec_hash_extended',
 		'FUNCTION sparsevec_hash', 'FUNCTION sparsevec_hash_extended',
 		'OPERATOR + (sparsevec, sparsevec)', 'OPERATOR - (sparsevec, sparsevec)', 'OPERATOR * (sparsevec, sparsevec)',
-		'FUNCTION sparsevec_add', 'FUNCTION sparsevec_sub', 'FUNCTION sparsevec_mul']
+		'FUNCTION sparsevec_add', 'FUNCTION sparsevec_sub', 'FUNCTION sparsevec_mul',
+		'FUNCTION vector_index_check', 'FUNCTION vector_index_stats', 'FUNCTION vector_index_last_scan']
 	LOOP
 		EXECUTE 'ALTER EXTENSION vector DROP ' || added;
 		EXECUTE 'DROP ' || added || CASE WHEN added ~ 'CLASS' THEN ' CASCADE' ELSE '' END;

@@ -251,8 +251,6 @@ hnsw_node_code(const HnswIndex *ix, HnswNode *node)
 extern void hnsw_refresh_hints(HnswIndex *ix, uint32 node_count);
 extern Buffer hnsw_pin(HnswIndex *ix, BlockNumber block);
 extern void hnsw_prefetch(HnswIndex *ix, BlockNumber block, uint32 offset, Size length);
-
-/* Pin, lock for reading, and check that the page is what it should be. */
 extern Buffer hnsw_read_page(HnswIndex *ix, BlockNumber block, HnswPageKind kind);
 
 /* ---- search ---- */
@@ -307,6 +305,7 @@ typedef struct HnswSearch
 
 	uint32		node_count;		/* of the index, as last seen */
 	uint32	   *fresh;			/* neighbors to look at */
+	float		error;			/* standard deviation of a sketch's distance, near by */
 	HnswCounters counters;
 } HnswSearch;
 

@@ -120,7 +120,9 @@ grow_graph(HnswBuild *build)
 	pg_atomic_write_u32(&build->header->count, old_capacity);
 	memcpy(build->graph.nodes, old.nodes, sizeof(GraphNode) * (Size) old_capacity);
 	memcpy(build->graph.neighbors, old.neighbors, sizeof(uint32) * 2 * build->ix.m * (Size) old_capacity);
-	memcpy(build->graph.codes, old.codes, old.code_bytes * old_capacity);
+	memcpy(build->graph.sketches, old.sketches, old.sketch_bytes * old_capacity);
+	if (quant_has_code(&build->ix.spec))
+		memcpy(build->graph.codes, old.codes, old.code_bytes * old_capacity);
 	pfree(old_header);
 	pfree(old.visited);
 	MemoryContextSwitchTo(old_context);

@@ -30,22 +30,44 @@ neighbors_offset(uint32 capacity)
 	return nodes_offset() + MAXALIGN(sizeof(GraphNode) * (Size) capacity);
 }
 
+/* A sketch and its factors: one cache line, if they fit. */
 static Size
-codes_offset(int m, uint32 capacity)
+sketch_stride(const QuantSpec *spec)
+{
+	Size		bytes = sizeof(QuantFactors) + spec->sketch_bytes;
+
+	return bytes <= 64 ? TYPEALIGN(16, bytes) : TYPEALIGN(64, bytes);
+}
+
+/* Without a separate code the sketch is the graph code. */
+static Size
+code_stride(const QuantSpec *spec)
+{
+	return quant_has_code(spec) ? MAXALIGN(spec->code_bytes) : 0;
+}
+
+static Size
+sketches_offset(int m, uint32 capacity)
 {
 	return TYPEALIGN(64, neighbors_offset(capacity) + sizeof(uint32) * 2 * m * (Size) capacity);
+}
+
+static Size
+codes_offset(const QuantSpec *spec, int m, uint32 capacity)
+{
+	return TYPEALIGN(64, sketches_offset(m, capacity) + sketch_stride(spec) * capacity);
 }
 
 Size
 hnsw_graph_row_bytes(const QuantSpec *spec, int m)
 {
-	return sizeof(GraphNode) + sizeof(uint32) * 2 * m + MAXALIGN(quant_graph_bytes(spec));
+	return sizeof(GraphNode) + sizeof(uint32) * 2 * m + sketch_stride(spec) + code_stride(spec);
 }
 
 Size
 hnsw_graph_bytes(const QuantSpec *spec, int m, uint32 capacity)
 {
-	return codes_offset(m, capacity) + MAXALIGN(quant_graph_bytes(spec)) * (Size) capacity;
+	return codes_offset(spec, m, capacity) + code_stride(spec) * capacity;
 }
 
 void
@@ -69,11 +91,18 @@ hnsw_graph_attach(HnswGraph *graph, const HnswIndex *ix, GraphHeader *header, bo
 	graph->m = ix->m;
 	graph->ef = ix->ef_construction;
 	graph->shared = shared;
-	graph->code_bytes = MAXALIGN(quant_graph_bytes(&ix->spec));
+	graph->code_bytes = code_stride(&ix->spec);
+	graph->sketch_bytes = sketch_stride(&ix->spec);
 	graph->header = header;
 	graph->nodes = (GraphNode *) (base + nodes_offset());
 	graph->neighbors = (uint32 *) (base + neighbors_offset(capacity));
-	graph->codes = (uint8 *) (base + codes_offset(ix->m, capacity));
+	graph->sketches = (uint8 *) (base + sketches_offset(ix->m, capacity));
+	graph->codes = (uint8 *) (base + codes_offset(&ix->spec, ix->m, capacity));
+	if (graph->code_bytes == 0)
+	{
+		graph->codes = graph->sketches + sizeof(QuantFactors);
+		graph->code_bytes = graph->sketch_bytes;
+	}
 
 	quant_init_query(&ix->spec, &graph->query);
 	quant_init_codes(&ix->spec, &graph->own);
@@ -156,27 +185,29 @@ keep_nearest(HnswGraph *graph, int *count, HnswCandidate candidate)
 	return true;
 }
 
+/* The distance by its sketch. */
 static inline HnswCandidate
 look_at(HnswGraph *graph, uint32 id)
 {
+	const uint8 *sketch = graph->sketches + graph->sketch_bytes * id;
 	HnswCandidate candidate;
+	QuantFactors factors;
 
+	memcpy(&factors, sketch, sizeof(QuantFactors));
 	candidate.node = id;
-	candidate.distance = quant_graph_distance(&graph->query, node_code(graph, id), graph->nodes[id].factors);
+	candidate.distance = quant_sketch_distance(&graph->query, sketch + sizeof(QuantFactors), factors);
 	return candidate;
 }
 
 static inline void
-offer(HnswGraph *graph, HnswCandidate candidate, int *frontier_count, int *nearest_count)
+push_frontier(HnswGraph *graph, HnswCandidate candidate, int *count)
 {
-	if (!keep_nearest(graph, nearest_count, candidate))
-		return;
-	if (unlikely(*frontier_count == graph->frontier_size))
+	if (unlikely(*count == graph->frontier_size))
 	{
 		graph->frontier_size *= 2;
 		graph->frontier = repalloc_huge(graph->frontier, sizeof(HnswCandidate) * (Size) graph->frontier_size);
 	}
-	candidate_push(graph->frontier, frontier_count, candidate);
+	candidate_push(graph->frontier, count, candidate);
 }
 
 /* The nearest of nodes spread evenly over the first "end", into seeds; returns how many. */
@@ -217,10 +248,55 @@ prefetch_code(const HnswGraph *graph, uint32 id)
 	__builtin_prefetch(&graph->nodes[id]);
 }
 
-/* The ef nearest of the first "end" nodes, in graph->nearest; returns how many. */
+static void
+prefetch_sketch(const HnswGraph *graph, uint32 id)
+{
+	const uint8 *sketch = graph->sketches + graph->sketch_bytes * id;
+
+	for (Size i = 0; i < graph->sketch_bytes; i += 64)
+		__builtin_prefetch(sketch + i);
+}
+
+static void
+prefetch_node(const HnswGraph *graph, uint32 id)
+{
+	const uint32 *ids = node_neighbors(graph, id);
+
+	prefetch_code(graph, id);
+	for (int i = 0; i < 2 * graph->m; i += 64 / sizeof(uint32))
+		__builtin_prefetch(ids + i);
+}
+
+/* Copy the neighbors not seen before, and ask for their sketches. */
+static int
+expand(HnswGraph *graph, uint32 id, uint32 *fresh)
+{
+	const volatile uint32 *ids = node_neighbors(graph, id);
+	uint32		count = *(volatile uint32 *) &graph->nodes[id].count;
+	int			fresh_count = 0;
+
+	count = Min(count, 2 * (uint32) graph->m);
+	for (uint32 i = 0; i < count; i++)
+	{
+		uint32		neighbor = ids[i];
+
+		if (!visit(graph, neighbor))
+			continue;
+		prefetch_sketch(graph, neighbor);
+		fresh[fresh_count++] = neighbor;
+	}
+	return fresh_count;
+}
+
+/*
+ * The ef nearest of the first "end" nodes by their graph codes, in
+ * graph->nearest; returns how many.  The same search as on pages: see
+ * hnsw_search.c.
+ */
 static int
 search(HnswGraph *graph, uint32 end)
 {
+	bool		has_code = quant_has_code(graph->spec);
 	HnswCandidate seeds[ENTRY_SEEDS];
 	int			frontier_count = 0;
 	int			nearest_count = 0;
@@ -229,31 +305,30 @@ search(HnswGraph *graph, uint32 end)
 	for (int i = 0; i < seed_count; i++)
 	{
 		visit(graph, seeds[i].node);
-		offer(graph, seeds[i], &frontier_count, &nearest_count);
+		push_frontier(graph, seeds[i], &frontier_count);
 	}
 	while (frontier_count > 0)
 	{
 		uint32		fresh[HNSW_MAX_NEIGHBORS];
-		int			fresh_count = 0;
+		int			fresh_count;
 		HnswCandidate candidate = candidate_pop(graph->frontier, &frontier_count);
-		const uint32 *ids = node_neighbors(graph, candidate.node);
-		uint32		count;
 
 		if (nearest_count == graph->ef && candidate.distance > graph->nearest[0].distance)
 			break;
-		count = Min(*(volatile uint32 *) &graph->nodes[candidate.node].count, 2 * (uint32) graph->m);
-		for (uint32 i = 0; i < count; i++)
-		{
-			uint32		id = ((const volatile uint32 *) ids)[i];
-
-			if (visit(graph, id))
-			{
-				prefetch_code(graph, id);
-				fresh[fresh_count++] = id;
-			}
-		}
+		fresh_count = expand(graph, candidate.node, fresh);
+		if (has_code)
+			candidate.distance = quant_code_distance(&graph->query, node_code(graph, candidate.node),
+													 graph->nodes[candidate.node].factors);
+		keep_nearest(graph, &nearest_count, candidate);
 		for (int i = 0; i < fresh_count; i++)
-			offer(graph, look_at(graph, fresh[i]), &frontier_count, &nearest_count);
+		{
+			HnswCandidate neighbor = look_at(graph, fresh[i]);
+
+			if (nearest_count < graph->ef || neighbor.distance <= graph->nearest[0].distance)
+				push_frontier(graph, neighbor, &frontier_count);
+		}
+		if (frontier_count > 0)
+			prefetch_node(graph, graph->frontier[0].node);
 	}
 	for (int i = 0; i < graph->marked_count; i++)
 		graph->visited[graph->marked[i] / 8] = 0;
@@ -342,6 +417,7 @@ hnsw_graph_add(HnswGraph *graph, const HnswIndex *ix, const void *value, ItemPoi
 	bool		has_code = quant_has_code(graph->spec);
 	GraphNode  *node = &graph->nodes[id];
 	uint32	   *ids;
+	uint8	   *sketch;
 	uint32		twin = HNSW_NO_NODE;
 	int			count;
 
@@ -358,8 +434,11 @@ hnsw_graph_add(HnswGraph *graph, const HnswIndex *ix, const void *value, ItemPoi
 	node->hash = hnsw_value_hash(&ix->opclass, value, ix->spec.dims);
 	quant_encode(graph->spec, value, graph->work, &graph->own);
 	node->factors = has_code ? graph->own.code_factors : graph->own.sketch_factors;
-	memcpy(node_code(graph, id), has_code ? graph->own.code : graph->own.sketch,
-		   quant_graph_bytes(graph->spec));
+	sketch = graph->sketches + graph->sketch_bytes * id;
+	memcpy(sketch, &graph->own.sketch_factors, sizeof(QuantFactors));
+	memcpy(sketch + sizeof(QuantFactors), graph->own.sketch, graph->spec->sketch_bytes);
+	if (has_code)
+		memcpy(node_code(graph, id), graph->own.code, graph->spec->code_bytes);
 
 	quant_set_query(&graph->query, value);
 	count = search(graph, id);

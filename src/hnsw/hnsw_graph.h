@@ -41,10 +41,12 @@ typedef struct HnswGraph
 	int			ef;
 	bool		shared;			/* take locks */
 	Size		code_bytes;
+	Size		sketch_bytes;
 	GraphHeader *header;
 	GraphNode  *nodes;
 	uint32	   *neighbors;		/* 2 * m for each node */
-	uint8	   *codes;			/* code_bytes for each node */
+	uint8	   *sketches;		/* sketch_bytes for each node, its factors first */
+	uint8	   *codes;			/* graph codes: code_bytes for each node; or in the sketches */
 
 	QuantQuery	query;
 	QuantCodes	own;

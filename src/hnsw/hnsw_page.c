@@ -147,16 +147,6 @@ hnsw_check_page(Relation index, Buffer buffer, HnswPageKind kind)
 					   PageIsNew(page) ? "page is empty" : "page is not of the expected kind");
 }
 
-Buffer
-hnsw_read_page(HnswIndex *ix, BlockNumber block, HnswPageKind kind)
-{
-	Buffer		buffer = hnsw_pin(ix, block);
-
-	LockBuffer(buffer, BUFFER_LOCK_SHARE);
-	hnsw_check_page(ix->rel, buffer, kind);
-	return buffer;
-}
-
 static bool
 geometry_is_sound(const HnswMetaPage *meta)
 {

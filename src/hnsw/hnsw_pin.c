@@ -97,20 +97,50 @@ hnsw_refresh_hints(HnswIndex *ix, uint32 node_count)
 	ix->hints = hints;
 }
 
-Buffer
-hnsw_pin(HnswIndex *ix, BlockNumber block)
+/* Whether the page was where it was remembered is left in *remembered. */
+static inline Buffer
+pin(HnswIndex *ix, BlockNumber block, bool *remembered)
 {
 	HnswHints  *hints = ix->hints;
 	Buffer		buffer;
 
+	*remembered = false;
 	if (unlikely(hints == NULL || block >= hints->size))
 		return ReadBuffer(ix->rel, block);
 	buffer = hints->buffers[block];
 	if (likely(buffer != InvalidBuffer) && ++hints->uses % HINTS_REFRESH != 0 &&
 		ReadRecentBuffer(hints->file, MAIN_FORKNUM, block, buffer))
+	{
+		*remembered = true;
 		return buffer;
+	}
 	buffer = ReadBuffer(ix->rel, block);
 	hints->buffers[block] = buffer;
+	return buffer;
+}
+
+Buffer
+hnsw_pin(HnswIndex *ix, BlockNumber block)
+{
+	bool		remembered;
+
+	return pin(ix, block, &remembered);
+}
+
+/*
+ * Pin and lock a page for reading.  Its kind is checked when it had to be
+ * looked for: the check touches both ends of the page, which a search has no
+ * other business with.  Whatever the page holds, readers stay within it.
+ */
+Buffer
+hnsw_read_page(HnswIndex *ix, BlockNumber block, HnswPageKind kind)
+{
+	bool		remembered;
+	Buffer		buffer = pin(ix, block, &remembered);
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	if (unlikely(!remembered))
+		hnsw_check_page(ix->rel, buffer, kind);
 	return buffer;
 }
 

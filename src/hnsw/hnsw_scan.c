@@ -26,6 +26,12 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+/*
+ * Sketches misplace some of the nearest; a search for a few more than asked
+ * for finds what one by full vectors would.
+ */
+#define EXTRA_CANDIDATES 8
+
 /* A row on its way out, in a min-heap by bound. */
 typedef struct HnswReady
 {
@@ -221,7 +227,7 @@ start_scan(IndexScanDesc scan, HnswScan *state)
 	old = MemoryContextSwitchTo(state->context);
 	if (state->ready == NULL)
 	{
-		hnsw_search_init(&state->search, &state->ix, hnsw_ef_search);
+		hnsw_search_init(&state->search, &state->ix, hnsw_ef_search + EXTRA_CANDIDATES);
 		state->ready_size = 256;
 		state->ready = palloc(sizeof(HnswReady) * state->ready_size);
 		state->late_size = 16;
@@ -251,7 +257,7 @@ start_scan(IndexScanDesc scan, HnswScan *state)
 	else
 	{
 		value = hnsw_form_value(&state->ix.opclass, state->query, state->ix.spec.dims, &indexable);
-		hnsw_search_start(&state->search, value, hnsw_ef_search);
+		hnsw_search_start(&state->search, value, hnsw_ef_search + EXTRA_CANDIDATES);
 		hnsw_search_run(&state->search);
 		take_found(state);
 	}

@@ -5,8 +5,9 @@
  * The frontier is ordered by the estimates of the sketches.  The nearest of
  * it is expanded: its node slot gives the finer distance and the neighbors,
  * whose sketches are estimated in turn.  The search rests when ef live nodes
- * have been found that are no farther than the nearest of the frontier; it
- * can go on from there with a larger ef, as nothing it saw is thrown away.
+ * have been found that are no farther than the nearest of the frontier, even
+ * if that one's estimate is somewhat too large; it can go on from there with
+ * a larger ef, as nothing it saw is thrown away.
  *
  * No lock and no pin is held between two pages.  What a page says about
  * another may be out of date when that one is read; README.md tells why this
@@ -26,6 +27,9 @@
 #define ENTRY_SKETCHES		1024
 #define ENTRY_STRIDED_PAGES 8
 #define ENTRY_SEEDS			12
+
+/* Half a standard deviation: where distances crowd together, the search takes a longer look by itself. */
+#define REST_MARGIN			0.5f
 
 #define VISITED_INITIAL		4096
 #define FRONTIER_INITIAL	2048
@@ -217,6 +221,7 @@ hnsw_search_start(HnswSearch *search, const void *value, int ef)
 	search->frontier_count = 0;
 	search->found_count = 0;
 	search->window_count = 0;
+	search->error = 0;
 	if (ef != search->ef)
 		hnsw_search_widen(search, ef);
 
@@ -310,6 +315,7 @@ read_node(HnswSearch *search, HnswCandidate candidate)
 	if (quant_has_code(&ix->spec))
 		found->distance = quant_code_distance(&search->query, hnsw_node_code(ix, node), node->factors);
 	found->slack = quant_slack(&search->query, node->factors, found->distance);
+	search->error = quant_sketch_error(&search->query, node->factors);
 	memcpy(ids, node->neighbors, sizeof(uint32) * count);
 	UnlockReleaseBuffer(buffer);
 
@@ -372,7 +378,8 @@ hnsw_search_run(HnswSearch *search)
 		HnswCandidate candidate;
 
 		CHECK_FOR_INTERRUPTS();
-		if (search->window_count == search->ef && search->frontier[0].distance > search->window[0])
+		if (search->window_count == search->ef &&
+			search->frontier[0].distance > search->window[0] + REST_MARGIN * search->error)
 			break;
 		candidate = candidate_pop(search->frontier, &search->frontier_count);
 		read_sketches(search, read_node(search, candidate));

@@ -10,7 +10,7 @@
 #include "pgstat.h"
 
 /* The sample put first: enough to start near any query, few enough to look at all of it. */
-#define ENTRY_SAMPLE_BYTES (72 * 1024)
+#define ENTRY_SAMPLE_BYTES (36 * 1024)
 
 typedef struct Writer
 {
@@ -19,8 +19,6 @@ typedef struct Writer
 	uint32		count;
 	uint32	   *order;			/* from new number to number in the graph */
 	uint32	   *place;			/* and back */
-	float	   *work;
-	QuantCodes	codes;
 } Writer;
 
 /* Append a page to the relation; returns it pinned, locked and formatted. */
@@ -72,7 +70,43 @@ hnsw_write_empty(HnswIndex *ix, ForkNumber fork)
 	}
 }
 
-/* Nodes spread evenly over the table come first, the others follow in their order. */
+static void
+give_number(Writer *writer, uint32 id, uint32 number)
+{
+	writer->place[id] = number;
+	writer->order[number] = id;
+}
+
+/*
+ * Number the nodes around "id", nearest in edges first, until a page of
+ * sketches is full; returns the next number.  The queue is the part of
+ * writer->order just filled.
+ */
+static uint32
+number_around(Writer *writer, uint32 id, uint32 next)
+{
+	HnswGraph  *graph = writer->graph;
+	uint32		head = next;
+	uint32		end = Min(writer->count, next + writer->ix->geometry.sketches_per_page);
+
+	give_number(writer, id, next++);
+	for (; head < next && next < end; head++)
+	{
+		uint32		from = writer->order[head];
+		const uint32 *ids = graph->neighbors + (Size) 2 * graph->m * from;
+
+		for (uint32 i = 0; i < graph->nodes[from].count && next < end; i++)
+			if (writer->place[ids[i]] == HNSW_NO_NODE)
+				give_number(writer, ids[i], next++);
+	}
+	return next;
+}
+
+/*
+ * Nodes spread evenly over the table come first, as the sample searches start
+ * from; the others follow so that neighbors share pages.  Returns the size of
+ * the sample.
+ */
 static uint32
 choose_order(Writer *writer)
 {
@@ -83,18 +117,24 @@ choose_order(Writer *writer)
 
 	for (uint32 id = 0; id < writer->count; id += step)
 		if (!writer->graph->nodes[id].alias && next < wanted)
-		{
-			writer->place[id] = next;
-			writer->order[next++] = id;
-		}
+			give_number(writer, id, next++);
 	sample = next;
-	for (uint32 id = 0; id < writer->count; id++)
+
+	/* Where a page was full, the neighbors of its last nodes are the next to begin one. */
+	for (uint32 node = 0; node < next; node++)
 	{
-		if (writer->place[id] != HNSW_NO_NODE)
-			continue;
-		writer->place[id] = next;
-		writer->order[next++] = id;
+		uint32		from = writer->order[node];
+		const uint32 *ids = writer->graph->neighbors + (Size) 2 * writer->graph->m * from;
+
+		CHECK_FOR_INTERRUPTS();
+		for (uint32 i = 0; i < writer->graph->nodes[from].count; i++)
+			if (writer->place[ids[i]] == HNSW_NO_NODE)
+				next = number_around(writer, ids[i], next);
 	}
+	for (uint32 id = 0; id < writer->count; id++)
+		if (writer->place[id] == HNSW_NO_NODE)
+			next = number_around(writer, id, next);
+	Assert(next == writer->count);
 	return sample;
 }
 
@@ -104,19 +144,13 @@ write_sketch(Writer *writer, Page page, uint32 node)
 	HnswIndex  *ix = writer->ix;
 	uint32		id = writer->order[node];
 	GraphNode  *from = &writer->graph->nodes[id];
-	const uint8 *code = writer->graph->codes + writer->graph->code_bytes * id;
+	const uint8 *code = writer->graph->sketches + writer->graph->sketch_bytes * id;
 	HnswSketch *sketch = hnsw_sketch(&ix->geometry, page, node);
 
 	sketch->tid = from->tid;
 	sketch->flags = HNSW_LIVE | (from->alias ? HNSW_ALIAS : 0);
-	sketch->factors = from->factors;
-	if (quant_has_code(&ix->spec))
-	{
-		quant_sketch_from_code(&ix->spec, code, from->factors, writer->work, &writer->codes);
-		sketch->factors = writer->codes.sketch_factors;
-		code = writer->codes.sketch;
-	}
-	memcpy(sketch->code, code, ix->spec.sketch_bytes);
+	memcpy(&sketch->factors, code, sizeof(QuantFactors));
+	memcpy(sketch->code, code + sizeof(QuantFactors), ix->spec.sketch_bytes);
 	hnsw_use_page(page, hnsw_sketch_offset(&ix->geometry, node) + ix->geometry.sketch_size);
 }
 
@@ -187,8 +221,6 @@ hnsw_write_graph(HnswIndex *ix, HnswGraph *graph)
 	writer.order = palloc_extended(sizeof(uint32) * (Size) (writer.count + 1), MCXT_ALLOC_HUGE);
 	writer.place = palloc_extended(sizeof(uint32) * (Size) (writer.count + 1), MCXT_ALLOC_HUGE);
 	memset(writer.place, 0xFF, sizeof(uint32) * (Size) (writer.count + 1));
-	writer.work = palloc(sizeof(float) * ix->spec.dims);
-	quant_init_codes(&ix->spec, &writer.codes);
 	sample = choose_order(&writer);
 
 	for (uint32 first = 0; first < writer.count; first += g->extent_nodes)

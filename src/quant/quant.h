@@ -102,8 +102,6 @@ extern void quant_prepare(QuantSpec *spec, float *signs);
 /* The value to code is an array of dims floats, or of (dims + 7) / 8 bytes of bits. */
 extern void quant_init_codes(const QuantSpec *spec, QuantCodes *codes);
 extern void quant_encode(const QuantSpec *spec, const void *value, float *work, QuantCodes *codes);
-extern void quant_sketch_from_code(const QuantSpec *spec, const uint8 *code, QuantFactors factors,
-								   float *work, QuantCodes *codes);
 extern void quant_init_query(const QuantSpec *spec, QuantQuery *query);
 extern void quant_set_query(QuantQuery *query, const void *value);
 
@@ -119,6 +117,9 @@ extern float quant_pair_distance(const QuantSpec *spec, const uint8 *a, QuantFac
 
 /* By how much the distance to a graph code may be off: about three standard deviations. */
 extern float quant_slack(const QuantQuery *query, QuantFactors factors, float distance);
+
+/* One standard deviation of the distance by sketch, for a vector with these factors. */
+extern float quant_sketch_error(const QuantQuery *query, QuantFactors factors);
 
 static inline bool
 quant_has_code(const QuantSpec *spec)

@@ -183,3 +183,19 @@ quant_slack(const QuantQuery *query, QuantFactors factors, float distance)
 		slack *= 2;
 	return usable(slack);
 }
+
+float
+quant_sketch_error(const QuantQuery *query, QuantFactors factors)
+{
+	/* The part of a random direction that so many bits leave over, against the part they keep. */
+	static const float error[] = {0, 0.756f, 0.365f, 0.192f, 0.107f};
+	const QuantSpec *spec = query->spec;
+	float		result;
+
+	if (spec->kind != QUANT_ROTATED)
+		return 0;
+	result = error[spec->sketch_bits] * query->norm * sqrtf(factors.add / spec->dims);
+	if (spec->metric != QUANT_IP)
+		result *= 2;
+	return usable(result);
+}

@@ -339,32 +339,6 @@ quant_encode(const QuantSpec *spec, const void *value, float *work, QuantCodes *
 	}
 }
 
-/* The sketch of a vector of which only the finer code is at hand. */
-void
-quant_sketch_from_code(const QuantSpec *spec, const uint8 *code, QuantFactors factors, float *work,
-					   QuantCodes *codes)
-{
-	int			n = spec->code_dims;
-
-	Assert(spec->kind == QUANT_ROTATED);
-	memset(work, 0, sizeof(float) * spec->dims);
-	if (spec->code_bits == 8)
-		for (int i = 0; i < n; i++)
-			work[i] = factors.rescale * ((const int8 *) code)[i];
-	else
-		for (int i = 0; i < n; i++)
-		{
-			const uint64 *planes = (const uint64 *) code + (i / 64) * spec->code_bits;
-			int			level = 0;
-
-			for (int k = 0; k < spec->code_bits; k++)
-				level |= (int) ((planes[k] >> (i % 64)) & 1) << k;
-			work[i] = factors.rescale * (2 * level - ((1 << spec->code_bits) - 1));
-		}
-	encode_sketch(spec, work, norm_squared(work, spec->dims), codes);
-	codes->sketch_factors.add = factors.add;
-}
-
 void
 quant_init_query(const QuantSpec *spec, QuantQuery *query)
 {

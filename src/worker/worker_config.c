@@ -18,10 +18,7 @@
 #include "queue/queue.h"
 #include "worker/worker_state.h"
 
-/*
- * A relation changed: perhaps a source was renamed, or its key changed.  May
- * come at any catalog access, so it looks at nothing that is being replaced.
- */
+/* A relation changed: perhaps a source was renamed, or its key changed. */
 static void
 relation_changed(Datum arg, Oid relid)
 {
@@ -31,7 +28,7 @@ relation_changed(Datum arg, Oid relid)
 	{
 		WorkerVectorizer *v = dlist_container(WorkerVectorizer, node, iter.cur);
 
-		if (relid == InvalidOid || v->relid == relid)
+		if (relid == InvalidOid || v->def->source == relid)
 			v->stale = MyWorker->sources_stale = true;
 	}
 }
@@ -277,21 +274,6 @@ find_model(const char *name)
 	return NULL;
 }
 
-/* The SQL in the old context goes with it and has to be built again. */
-static void
-replace_definition(WorkerVectorizer *v, CatalogVectorizer *def, MemoryContext context)
-{
-	MemoryContext old = v->context;
-
-	v->context = context;
-	v->def = def;
-	v->relid = def->source;
-	v->chunking = def->chunking;
-	v->read_sql = NULL;
-	if (old != NULL)
-		MemoryContextDelete(old);
-}
-
 static void
 load_vectorizers(void)
 {
@@ -303,12 +285,8 @@ load_vectorizers(void)
 	for (int i = 0; i < count; i++)
 	{
 		WorkerVectorizer *v = NULL;
-		MemoryContext fresh = AllocSetContextCreate(WorkerContext, "vecsync vectorizer", ALLOCSET_SMALL_SIZES);
-		CatalogVectorizer *def;
 		dlist_iter	iter;
 		int			one;
-
-		def = catalog_read_vectorizers(list[i].name, &one, fresh);
 
 		dlist_foreach(iter, &MyWorker->vectorizers)
 		{
@@ -320,12 +298,14 @@ load_vectorizers(void)
 		if (v == NULL)
 		{
 			v = MemoryContextAllocZero(WorkerContext, sizeof(WorkerVectorizer));
+			v->context = AllocSetContextCreate(WorkerContext, "vecsync vectorizer", ALLOCSET_SMALL_SIZES);
 			dlist_init(&v->batches);
 			v->source = queue_window_add_source(MyWorker->window, list[i].id, v);
 			v->progress = worker_progress_slot(list[i].id);
 			dlist_push_tail(&MyWorker->vectorizers, &v->node);
 		}
-		replace_definition(v, def, fresh);
+		MemoryContextReset(v->context);
+		v->def = catalog_read_vectorizers(list[i].name, &one, v->context);
 		v->seen = v->stale = v->dead_letters = true;
 		v->not_before = 0;
 		v->model = find_model(v->def->model);
@@ -396,7 +376,10 @@ refresh_vectorizer(void *arg)
 	if (count == 0)
 		return;					/* dropped: the next reload sees it */
 	MemoryContextSetParent(context, WorkerContext);
-	replace_definition(v, def, context);
+	MemoryContextDelete(v->context);
+	v->context = context;
+	v->def = def;
+	v->chunking = def->chunking;
 	v->owner = relation_owner(def->source);
 	if (OidIsValid(v->owner))
 		build_sql(v);

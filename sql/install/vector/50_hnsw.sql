@@ -100,3 +100,21 @@ CREATE OPERATOR CLASS sparsevec_l1_ops
     OPERATOR 1 <+> (sparsevec, sparsevec) FOR ORDER BY float_ops,
     FUNCTION 1 l1_distance(sparsevec, sparsevec),
     FUNCTION 3 hnsw_sparsevec_support(internal);
+
+-- looking into an index
+
+CREATE FUNCTION vector_index_check(index regclass) RETURNS SETOF text
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION vector_index_check(regclass) IS 'problems of an hnsw index, one a row; none when it is sound';
+
+CREATE FUNCTION vector_index_stats(index regclass,
+    OUT dimensions int4, OUT m int4, OUT ef_construction int4, OUT sketch_bits int4, OUT code_bits int4,
+    OUT sketch_bytes int4, OUT node_bytes int4, OUT live int8, OUT dead int8, OUT free int8, OUT aliases int8,
+    OUT average_degree float8, OUT max_degree int4, OUT without_edges int8, OUT edges_to_free int8,
+    OUT unreachable int8, OUT bytes int8)
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION vector_index_stats(regclass) IS 'layout, rows and edges of an hnsw index';
+
+CREATE FUNCTION vector_index_last_scan(OUT hops int8, OUT estimates int8, OUT reranks int8, OUT sweeps int8)
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION vector_index_last_scan() IS 'work of the last hnsw index scan of this session';
