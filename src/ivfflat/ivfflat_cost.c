@@ -3,21 +3,42 @@
  *		What a scan costs.
  *
  * Before the first row comes out, all centers and the rows of "probes" lists
- * have been compared; after that, rows are free but for their visit to the
- * table, which core adds.
+ * have been compared.  The total is that of all lists, whether or not the
+ * scan will go on to them: a query that wants every row is not one for this
+ * index.  Visits to the table are added by core.
  */
 #include "postgres.h"
 
 #include <math.h>
 
 #include "access/genam.h"
+#include "base/compat.h"
 #include "ivfflat/ivfflat.h"
 #include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/pathnode.h"
-#include "base/compat.h"
 #include "utils/float.h"
 #include "utils/spccache.h"
+
+typedef struct ListCosts
+{
+	double		pages;			/* of all lists */
+	double		rows;
+	double		random_page;
+	double		sequential_page;
+	double		per_row;
+} ListCosts;
+
+/* Look at so many lists, a share of all; each is one stretch of the file, found by one jump. */
+static Cost
+cost_of_lists(const ListCosts *costs, double lists, double share)
+{
+	double		pages = Max(1.0, costs->pages * share);
+	double		jumps = Min(pages, lists);
+
+	return jumps * costs->random_page + (pages - jumps) * costs->sequential_page +
+		costs->rows * share * costs->per_row;
+}
 
 void
 ivfflat_costestimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost *startup, Cost *total,
@@ -26,11 +47,8 @@ ivfflat_costestimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost
 	IndexOptInfo *info = path->indexinfo;
 	Relation	index;
 	int			lists;
-	double		share;
-	double		rows;
-	double		list_pages;
-	double		random_cost;
-	double		sequential_cost;
+	int			probes;
+	ListCosts	costs;
 	QualCost	distance = {0};
 
 	*selectivity = 1;
@@ -47,22 +65,20 @@ ivfflat_costestimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost
 	lists = ivfflat_read_lists(index);
 	index_close(index, NoLock);
 
-	share = Min(1.0, (double) ivfflat_probes / lists);
-	rows = clamp_row_est(info->tuples * share);
-
 	/*
 	 * Core does not count the pages of values stored out of line when it
 	 * scans the table, so they may not count here either.
 	 */
-	list_pages = Max(1.0, Min((double) info->pages, (double) info->rel->pages) * share);
-	get_tablespace_page_costs(info->reltablespace, &random_cost, &sequential_cost);
+	costs.pages = Min((double) info->pages, (double) info->rel->pages);
+	costs.rows = info->tuples;
+	get_tablespace_page_costs(info->reltablespace, &costs.random_page, &costs.sequential_page);
 	cost_qual_eval(&distance, path->indexorderbys, root);
+	costs.per_row = cpu_index_tuple_cost + cpu_operator_cost + distance.per_tuple;
 
-	/* A list is one stretch of the file, found by one jump. */
-	*startup = Min(list_pages, (double) ivfflat_probes) * random_cost +
-		Max(0.0, list_pages - ivfflat_probes) * sequential_cost;
-	*startup += distance.startup + (lists + rows) * (cpu_operator_cost + distance.per_tuple) +
-		rows * cpu_index_tuple_cost;
-	*total = *startup + rows * cpu_operator_cost * log2(Max(2.0, rows));
-	*pages = list_pages;
+	probes = Min(ivfflat_probes, lists);
+	*startup = distance.startup + lists * (cpu_operator_cost + distance.per_tuple) +
+		cost_of_lists(&costs, probes, (double) probes / lists);
+	*total = *startup + cost_of_lists(&costs, lists, 1) +
+		costs.rows * cpu_operator_cost * log2(Max(2.0, costs.rows));
+	*pages = Max(1.0, costs.pages * probes / lists);
 }

@@ -155,6 +155,8 @@ ivfflat_open(IvfflatIndex *ix, Relation index)
 	if (meta.type != ix->opclass.type || meta.metric != ix->opclass.metric || meta.dims != ix->dims)
 		ivfflat_corrupted(index, IVFFLAT_META_BLOCK, "meta page does not agree with the indexed column");
 	ivfflat_set_layout(ix);
+	if (ix->first_entries > RelationGetNumberOfBlocks(index))
+		ivfflat_corrupted(index, IVFFLAT_META_BLOCK, "index is shorter than its centers and directory");
 }
 
 /* The number of lists, for the planner. */

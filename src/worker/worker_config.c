@@ -18,7 +18,10 @@
 #include "queue/queue.h"
 #include "worker/worker_state.h"
 
-/* A relation changed: perhaps a source was renamed, or its key changed. */
+/*
+ * A relation changed: perhaps a source was renamed, or its key changed.  May
+ * come at any catalog access, so it looks at nothing that is being replaced.
+ */
 static void
 relation_changed(Datum arg, Oid relid)
 {
@@ -28,7 +31,7 @@ relation_changed(Datum arg, Oid relid)
 	{
 		WorkerVectorizer *v = dlist_container(WorkerVectorizer, node, iter.cur);
 
-		if (relid == InvalidOid || v->def->source == relid)
+		if (relid == InvalidOid || v->relid == relid)
 			v->stale = MyWorker->sources_stale = true;
 	}
 }
@@ -274,6 +277,21 @@ find_model(const char *name)
 	return NULL;
 }
 
+/* The SQL in the old context goes with it and has to be built again. */
+static void
+replace_definition(WorkerVectorizer *v, CatalogVectorizer *def, MemoryContext context)
+{
+	MemoryContext old = v->context;
+
+	v->context = context;
+	v->def = def;
+	v->relid = def->source;
+	v->chunking = def->chunking;
+	v->read_sql = NULL;
+	if (old != NULL)
+		MemoryContextDelete(old);
+}
+
 static void
 load_vectorizers(void)
 {
@@ -285,8 +303,12 @@ load_vectorizers(void)
 	for (int i = 0; i < count; i++)
 	{
 		WorkerVectorizer *v = NULL;
+		MemoryContext fresh = AllocSetContextCreate(WorkerContext, "vecsync vectorizer", ALLOCSET_SMALL_SIZES);
+		CatalogVectorizer *def;
 		dlist_iter	iter;
 		int			one;
+
+		def = catalog_read_vectorizers(list[i].name, &one, fresh);
 
 		dlist_foreach(iter, &MyWorker->vectorizers)
 		{
@@ -298,14 +320,12 @@ load_vectorizers(void)
 		if (v == NULL)
 		{
 			v = MemoryContextAllocZero(WorkerContext, sizeof(WorkerVectorizer));
-			v->context = AllocSetContextCreate(WorkerContext, "vecsync vectorizer", ALLOCSET_SMALL_SIZES);
 			dlist_init(&v->batches);
 			v->source = queue_window_add_source(MyWorker->window, list[i].id, v);
 			v->progress = worker_progress_slot(list[i].id);
 			dlist_push_tail(&MyWorker->vectorizers, &v->node);
 		}
-		MemoryContextReset(v->context);
-		v->def = catalog_read_vectorizers(list[i].name, &one, v->context);
+		replace_definition(v, def, fresh);
 		v->seen = v->stale = v->dead_letters = true;
 		v->not_before = 0;
 		v->model = find_model(v->def->model);
@@ -376,10 +396,7 @@ refresh_vectorizer(void *arg)
 	if (count == 0)
 		return;					/* dropped: the next reload sees it */
 	MemoryContextSetParent(context, WorkerContext);
-	MemoryContextDelete(v->context);
-	v->context = context;
-	v->def = def;
-	v->chunking = def->chunking;
+	replace_definition(v, def, context);
 	v->owner = relation_owner(def->source);
 	if (OidIsValid(v->owner))
 		build_sql(v);

@@ -36,6 +36,7 @@ typedef struct WorkerVectorizer
 	dlist_node	node;
 	MemoryContext context;		/* of def and the SQL */
 	CatalogVectorizer *def;
+	Oid			relid;			/* def->source */
 	bool		seen;
 	bool		stale;			/* its SQL has to be built again */
 	WorkerModel *model;			/* NULL while its model is missing */

@@ -121,6 +121,36 @@ BEGIN
 END
 $function$;
 
+-- The vector index of a table's column, as CREATE INDEX makes it; NULL or method none: none.
+CREATE FUNCTION vecsync._create_index(target regclass, target_column name, metric text, index jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    method text := coalesce(index->>'method', 'none');
+    unknown text;
+    options text;
+    vector_schema name := (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector');
+BEGIN
+    IF method = 'none' THEN
+        RETURN;
+    ELSIF method NOT IN ('hnsw', 'ivfflat') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown index method "%s"', method),
+            HINT = 'Methods are hnsw, ivfflat and none.';
+    END IF;
+    SELECT k INTO unknown FROM jsonb_object_keys(index) k
+    WHERE k NOT IN ('method', 'm', 'ef_construction', 'lists') OR jsonb_typeof(index->k) <> CASE k WHEN 'method' THEN 'string' ELSE 'number' END
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('invalid member "%s" of index', unknown),
+            HINT = 'Members are method, and the method''s options: m and ef_construction, or lists.';
+    END IF;
+    SELECT string_agg(format('%I = %L', key, value), ', ') INTO options FROM jsonb_each_text(index) WHERE key <> 'method';
+    EXECUTE format('CREATE INDEX ON %s USING %I (%I %I.%I)%s', target, method, target_column, vector_schema,
+                   'vector_' || metric || '_ops', ' WITH (' || options || ')');
+END
+$function$;
+
 CREATE FUNCTION vecsync.create_vectorizer(
     source regclass,
     model text,
@@ -129,6 +159,7 @@ CREATE FUNCTION vecsync.create_vectorizer(
     chunking jsonb DEFAULT NULL,
     destination text DEFAULT NULL,
     metric text DEFAULT 'cosine',
+    index jsonb DEFAULT '{"method": "hnsw"}',
     namespace name DEFAULT NULL,
     text_config regconfig DEFAULT NULL,
     enqueue_existing boolean DEFAULT true,
@@ -193,8 +224,10 @@ BEGIN
     END IF;
     IF target IS NOT NULL THEN
         PERFORM vecsync._ensure_column(source, target, dimensions);
+        PERFORM vecsync._create_index(source, target, metric, index);
     ELSE
         chunk_table := vecsync._create_chunks(id, name, source, keys, compiled.columns, dimensions);
+        PERFORM vecsync._create_index(chunk_table, 'embedding', metric, index);
     END IF;
     SELECT c.relname, format('%I.%I', n.nspname, vecsync._object_name(id, 'content', name)) INTO relname, content_view
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
@@ -219,7 +252,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION vecsync.create_vectorizer IS
-'Keeps a column of the table in step with the text of its rows and returns the vectorizer''s name (by default the table''s). content: a column, a template such as ''{name} by {artist}'' ({{ and }} for braces, NULL gives nothing), or ''='' and a SQL expression; chunking: for long texts, {"method": "words", "size": 512, "overlap": 0} as in vecsync.chunk; destination: ''column:NAME'', added if missing, or ''table'': a table of chunks of its own, which the view NAME_chunks joins with the source. namespace: a column whose value separates rows, so that every search names one; text_config: a text search configuration for hybrid search, whose indexes are made at once (one more for misspelt words where pg_trgm is installed). Existing rows are embedded in the background unless enqueue_existing is false. Only the owner of the table. Errors: 42501 not the owner, 42703 unknown column, 55000 no primary key, 42804 the column has another type, 42704 unknown model, 42710 the name is taken.';
+'Keeps a column of the table in step with the text of its rows and returns the vectorizer''s name (by default the table''s). content: a column, a template such as ''{name} by {artist}'' ({{ and }} for braces, NULL gives nothing), or ''='' and a SQL expression; chunking: for long texts, {"method": "words", "size": 512, "overlap": 0} as in vecsync.chunk; destination: ''column:NAME'', added if missing, or ''table'': a table of chunks of its own, which the view NAME_chunks joins with the source. index: {"method": "hnsw", "m": 16, "ef_construction": 64}, {"method": "ivfflat", "lists": 100} or {"method": "none"}. namespace: a column whose value separates rows, so that every search names one; text_config: a text search configuration for hybrid search, whose indexes are made at once (one more for misspelt words where pg_trgm is installed). Existing rows are embedded in the background unless enqueue_existing is false. Only the owner of the table. Errors: 42501 not the owner, 42703 unknown column, 55000 no primary key, 42804 the column has another type, 42704 unknown model, 42710 the name is taken.';
 
 CREATE FUNCTION vecsync._chunks_view(chunk_table regclass, name text) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
