@@ -31,7 +31,9 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "utils/typcache.h"
 
+#include "base/compat.h"
 #include "base/debug_point.h"
 #include "queue/queue.h"
 
@@ -78,6 +80,7 @@ static int	capture_changed = 0;	/* for the commit hook */
 static HTAB *capture_keys = NULL;
 
 PG_FUNCTION_INFO_V1(capture_trigger);
+PG_FUNCTION_INFO_V1(capture_differ);
 
 /* ---- how to take the key --------------------------------------------------- */
 
@@ -305,6 +308,35 @@ capture_trigger(PG_FUNCTION_ARGS)
 			capture_add(key, vectorizer, trigger->tg_newslot);
 	}
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * vecsync._differ("any", "any"): the update trigger's WHEN clause, once for each used column and
+ * updated row.  A value kept out of line that was not touched is the same pointer, and stays unread.
+ */
+Datum
+capture_differ(PG_FUNCTION_ARGS)
+{
+	TypeCacheEntry *type = fcinfo->flinfo->fn_extra;
+	Datum		a = PG_GETARG_DATUM(0);
+	Datum		b = PG_GETARG_DATUM(1);
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_BOOL(PG_ARGISNULL(0) != PG_ARGISNULL(1));
+	if (type == NULL)
+	{
+		Oid			oid = get_fn_expr_argtype(fcinfo->flinfo, 0);
+
+		if (!OidIsValid(oid) || oid != get_fn_expr_argtype(fcinfo->flinfo, 1))
+			ereport(ERROR, errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("values of one type are expected"));
+		/* an entry of the type cache is never freed */
+		type = fcinfo->flinfo->fn_extra = lookup_type_cache(oid, 0);
+	}
+	if (type->typlen == -1 && VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(a)) &&
+		VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(b)) &&
+		memcmp(DatumGetPointer(a), DatumGetPointer(b), VARSIZE_EXTERNAL(DatumGetPointer(a))) == 0)
+		PG_RETURN_BOOL(false);
+	PG_RETURN_BOOL(!datum_image_eq(a, b, type->typbyval, type->typlen));
 }
 
 /* ---- the table ------------------------------------------------------------------ */

@@ -593,6 +593,27 @@ split_keys(Source *source, QueueEntry *entry, ArrayType *keys, TimestampTz queue
 	pfree(elems);
 }
 
+/*
+ * Is this new entry left for later?  A source that the entries before it have filled falls behind here: one
+ * read may bring many times what fits into memory.  A TRUNCATE is never left.
+ */
+static bool
+left_for_later(QueueWindow *window, HeapTuple tuple, int64 seq)
+{
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+	bool		isnull;
+	Source	   *source = find_source(window, DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull)));
+
+	if (source == NULL || DatumGetChar(SPI_getbinval(tuple, desc, 3, &isnull)) == QUEUE_OP_TRUNCATE)
+		return false;
+	if (!source->behind && source_full(source))
+	{
+		source->behind = true;
+		source->behind_after = seq - 1;
+	}
+	return source->behind;
+}
+
 /* Take one row of the table in.  Known entries and those of unknown vectorizers are passed over. */
 static void
 take_entry(QueueWindow *window, HeapTuple tuple, TupleDesc desc)
@@ -756,7 +777,8 @@ read_new(QueueWindow *window)
 		if (seq > window->last_seq + 1)
 			note_gaps(window, window->last_seq + 1, seq);
 		window->last_seq = seq;
-		take_entry(window, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+		if (!left_for_later(window, SPI_tuptable->vals[i], seq))
+			take_entry(window, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
 	}
 	return n == READ_ENTRIES;
 }

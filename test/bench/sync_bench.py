@@ -135,6 +135,20 @@ class Bench:
         plain, followed = (statistics.median(times[n]) for n in ("plain", "followed"))
         return plain, followed, 100 * (followed / plain - 1)
 
+    def singles(self, empty, n):
+        """Medians in us of single inserts, in turn."""
+        times = {"plain": [], "followed": []}
+        for name in times:
+            empty(name)
+        for i in range(n):
+            for name in times:
+                statement = f"INSERT INTO {name} (id, body) VALUES ({i}, 'text {i}')"
+                started = time.perf_counter()
+                self.c.execute(statement)
+                times[name].append((time.perf_counter() - started) * 1e6)
+        plain, followed = (statistics.median(times[n]) for n in ("plain", "followed"))
+        return plain, followed, 100 * (followed / plain - 1)
+
     def t3(self):
         self.delay(0)
         self.table("plain", vectorizer=False)
@@ -148,12 +162,18 @@ class Bench:
         plain, followed, more = self.compare(empty, lambda name: self.fill(name, 1, 50000), 9)
         self.say("T3", f"INSERT ... SELECT of 50,000 rows: {plain * 1000:.0f} ms plain, {followed * 1000:.0f} ms followed: {more:+.1f} % (<= +25)")
 
-        def singles(name):
-            for i in range(200):
-                self.c.execute(f"INSERT INTO {name} (id, body) VALUES ({i}, 'text {i}')")
-
-        plain, followed, more = self.compare(empty, singles, 15)
-        self.say("T3b", f"single-row autocommit INSERT, fsync on: {plain * 5000:.0f} us plain, {followed * 5000:.0f} us followed: {more:+.1f} % (<= +5 % or +30 us)")
+        for commit, enabled in (("on", "on"), ("on", "off"), ("off", "off")):
+            self.c.execute(f"SET synchronous_commit = {commit}")
+            self.c.execute(f"ALTER SYSTEM SET vecsync.enabled = {enabled}")
+            self.c.execute("SELECT pg_reload_conf()")
+            while (self.cluster.worker() is not None) != (enabled == "on"):
+                time.sleep(0.1)
+            plain, followed, more = self.singles(empty, 1500)
+            self.say("T3b", f"single-row autocommit INSERT, synchronous_commit {commit}, worker {enabled}: {plain:.0f} us plain,"
+                            f" {followed:.0f} us followed: {more:+.1f} %, {followed - plain:+.0f} us (<= +5 % or +30 us)")
+        self.c.execute("RESET synchronous_commit")
+        self.c.execute("ALTER SYSTEM RESET vecsync.enabled")
+        self.c.execute("SELECT pg_reload_conf()")
         for name in ("plain", "followed"):
             empty(name)
             self.fill(name, 1, 20000)
@@ -172,12 +192,11 @@ class Bench:
     def rss(self):
         with open(f"/proc/{self.cluster.worker()}/status") as f:
             fields = dict(line.split(":", 1) for line in f)
-        own = sum(int(fields[k].split()[0]) for k in ("RssAnon", "RssFile"))
-        return own / 1024, int(fields["RssShmem"].split()[0]) / 1024
+        return tuple(int(fields[k].split()[0]) / 1024 for k in ("RssAnon", "RssFile", "RssShmem"))
 
     def t4(self):
         self.delay(0)
-        self.say("T4", "worker idle: %.1f MB of its own, %.1f MB of shared buffers touched (<= 32)" % self.rss())
+        self.say("T4", "worker idle: %.1f MB of its own, %.1f MB of code, %.1f MB of shared memory touched (<= 32)" % self.rss())
         self.table("t4")
         self.c.execute("SELECT vecsync.pause('t4')")
         backlog = self.args.backlog
@@ -189,9 +208,9 @@ class Bench:
             time.sleep(1)
             done = backlog - self.one("SELECT pending FROM vecsync.status WHERE vectorizer = 't4'")
             sizes.append((done, self.rss()[0]))
-        own, shared = self.rss()
+        own, code, shared = self.rss()
         slope = (sizes[-1][1] - sizes[len(sizes) // 4][1]) / max(1, sizes[-1][0] - sizes[len(sizes) // 4][0]) * 100000
-        self.say("T4", f"with a backlog of {backlog:,} rows, {done:,} of them done: {own:.1f} MB of its own, {shared:.1f} MB of shared buffers touched (<= 64);"
+        self.say("T4", f"with a backlog of {backlog:,} rows, {done:,} of them done: {own:.1f} MB of its own, {code:.1f} MB of code, {shared:.1f} MB of shared memory touched (<= 64);"
                        f" slope {slope:+.2f} MB per 100,000 rows (< 1)")
         self.c.execute("DROP TABLE t4 CASCADE")
 
@@ -228,6 +247,7 @@ class Bench:
             started = time.perf_counter()
             self.c.execute(statement)
             times.append((time.perf_counter() - started) * 1000)
+        time.sleep(0.3)
         row = self.c.execute("SELECT xact_start, backend_xmin FROM pg_stat_activity WHERE backend_type = 'vecsync worker'").fetchone()
         started = time.perf_counter()
         self.c.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE backend_type = 'vecsync worker'")
@@ -271,13 +291,13 @@ class Bench:
         """Rows per second through small transactions, until the last is embedded."""
         started = time.perf_counter()
         for i in range(transactions):
-            self.c.execute(f"UPDATE t10 SET body = 'text {i} {started}' WHERE id BETWEEN {i % 40 * 10 + 1} AND {i % 40 * 10 + 10}")
+            self.c.execute(f"UPDATE t10 SET body = 'text {i} {started}' WHERE id BETWEEN {i % 2000 * 10 + 1} AND {i % 2000 * 10 + 10}")
         self.wait("t10")
         return transactions * 10 / (time.perf_counter() - started)
 
     def t10(self):
         self.delay(0)
-        self.table("t10", 400)
+        self.table("t10", 20000)
         self.wait("t10")
         self.c.execute("SET synchronous_commit = off")
         self.churn(300)
@@ -288,7 +308,7 @@ class Bench:
             self.churn(5000)
             held = statistics.median(self.churn(1000) for _ in range(3))
         self.c.execute("RESET synchronous_commit")
-        self.say("T10", f"held snapshot after 50,000 changes of 400 rows: {held:,.0f} rows/s against {normal:,.0f}: {100 * held / normal:.0f} % (>= 70)")
+        self.say("T10", f"held snapshot after 50,000 changes of 20,000 rows: {held:,.0f} rows/s against {normal:,.0f}: {100 * held / normal:.0f} % (>= 70)")
         self.c.execute("DROP TABLE t10 CASCADE")
 
 

@@ -10,6 +10,10 @@ CREATE FUNCTION vecsync.capture() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'capture_trigger';
 COMMENT ON FUNCTION vecsync.capture() IS 'trigger that queues the keys of changed rows; made by vecsync.create_vectorizer()';
 
+CREATE FUNCTION vecsync._differ("any", "any") RETURNS boolean
+    LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'capture_differ';
+COMMENT ON FUNCTION vecsync._differ("any", "any") IS 'whether the stored bytes of two values of one type differ: knows every type, and sees what = calls equal but prints differently';
+
 CREATE FUNCTION vecsync._compile_content(source regclass, content text, OUT expression text, OUT columns name[])
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'template_compile';
 CREATE FUNCTION vecsync._key_columns(source regclass) RETURNS name[]
@@ -68,16 +72,14 @@ CREATE FUNCTION vecsync._create_triggers(id integer, name text, source regclass,
 AS $function$
 #variable_conflict use_variable
 DECLARE
-    old_row text;
-    new_row text;
+    changed text;
 BEGIN
-    SELECT string_agg(format('OLD.%I', c), ', '), string_agg(format('NEW.%I', c), ', ') INTO old_row, new_row
+    SELECT string_agg(format('vecsync._differ(OLD.%1$I, NEW.%1$I)', c), ' OR ') INTO changed
     FROM (SELECT DISTINCT unnest(columns || vecsync._key_columns(source)) AS c) u;
     EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION vecsync.capture(%s)',
                    vecsync._object_name(id, 'write', name), source, id);
-    -- Compares the stored bytes: it knows every type, and sees what = calls equal but prints differently.
-    EXECUTE format('CREATE TRIGGER %I AFTER UPDATE ON %s FOR EACH ROW WHEN (pg_catalog.record_image_ne(ROW(%s), ROW(%s))) EXECUTE FUNCTION vecsync.capture(%s)',
-                   vecsync._object_name(id, 'update', name), source, old_row, new_row, id);
+    EXECUTE format('CREATE TRIGGER %I AFTER UPDATE ON %s FOR EACH ROW WHEN (%s) EXECUTE FUNCTION vecsync.capture(%s)',
+                   vecsync._object_name(id, 'update', name), source, changed, id);
     EXECUTE format('CREATE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION vecsync.capture(%s)',
                    vecsync._object_name(id, 'truncate', name), source, id);
 END
