@@ -24,6 +24,11 @@
 #include "varatt.h"
 #endif
 
+/* 18 writes this in front of a declaration, and has no pg_attribute_noreturn() any more. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* 17 ties a wait event set to a resource owner, 15 and 16 to a memory context. */
 #if PG_VERSION_NUM >= 170000
 #define compat_create_wait_event_set(nevents) CreateWaitEventSet(NULL, (nevents))

@@ -13,6 +13,7 @@
 #include "access/amapi.h"
 #include "access/genam.h"
 #include "access/generic_xlog.h"
+#include "base/compat.h"
 #include "nodes/execnodes.h"
 #include "quant/quant.h"
 #include "storage/bufmgr.h"
@@ -195,7 +196,7 @@ extern void hnsw_init_page(Page page, HnswPageKind kind);
 extern void hnsw_use_page(Page page, uint32 end);
 extern HnswMetaPage *hnsw_page_meta(Page page);
 extern void hnsw_check_page(Relation index, Buffer buffer, HnswPageKind kind);
-extern void hnsw_corrupted(Relation index, BlockNumber block, const char *what) pg_attribute_noreturn();
+pg_noreturn extern void hnsw_corrupted(Relation index, BlockNumber block, const char *what);
 
 static inline BlockNumber
 hnsw_sketch_block(const HnswGeometry *g, uint32 node)

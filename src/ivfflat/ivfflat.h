@@ -12,6 +12,7 @@
 
 #include "access/amapi.h"
 #include "access/genam.h"
+#include "base/compat.h"
 #include "storage/bufmgr.h"
 #include "storage/itemptr.h"
 #include "utils/rel.h"
@@ -165,7 +166,7 @@ extern void ivfflat_check_entries_page(const IvfflatIndex *ix, Buffer buffer);
 extern Buffer ivfflat_read_page(Relation index, BlockNumber block, IvfflatPageKind kind);
 extern void ivfflat_read_list(const IvfflatIndex *ix, uint32 list, IvfflatList *result);
 extern IvfflatList *ivfflat_page_list(const IvfflatIndex *ix, Page page, uint32 list);
-extern void ivfflat_corrupted(Relation index, BlockNumber block, const char *what) pg_attribute_noreturn();
+pg_noreturn extern void ivfflat_corrupted(Relation index, BlockNumber block, const char *what);
 
 static inline IvfflatPageSpecial *
 ivfflat_page_special(Page page)

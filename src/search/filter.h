@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/attnum.h"
+#include "base/compat.h"
 #include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
@@ -90,8 +91,8 @@ extern FilterTarget *filter_resolve(Oid relid, const char *key);
  */
 extern char *filter_text(const FilterTarget *target, Oid type, FilterClass class, JsonbValue *value);
 extern Datum filter_datum(const FilterTarget *target, Oid type, const char *text);
-extern void filter_misfit(const FilterTarget *target, FilterOp op, Jsonb *value,
-						  const char *hint) pg_attribute_noreturn();
+pg_noreturn extern void filter_misfit(const FilterTarget *target, FilterOp op, Jsonb *value,
+						  const char *hint);
 extern char *filter_type_name(Oid type);
 
 /* ---- filter_compile.c ---- */
