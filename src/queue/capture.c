@@ -30,6 +30,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
@@ -351,6 +352,14 @@ queue_append(int vectorizer, char op, int rows, ArrayType *keys)
 	int64		seq;
 	Datum		values[6];
 	bool		nulls[6] = {false};
+	bool		pushed = false;
+
+	/* Long keys go to the TOAST table, which needs a snapshot; at the end of a transaction there is none. */
+	if (!ActiveSnapshotSet())
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		pushed = true;
+	}
 
 	/* The number must be younger than the transaction's xid. */
 	(void) GetCurrentTransactionId();
@@ -367,6 +376,8 @@ queue_append(int vectorizer, char op, int rows, ArrayType *keys)
 	CatalogTupleInsert(rel, tuple);
 	heap_freetuple(tuple);
 	table_close(rel, RowExclusiveLock);
+	if (pushed)
+		PopActiveSnapshot();
 
 	queue_note_change(QUEUE_CHANGED_ROWS);
 	return seq;

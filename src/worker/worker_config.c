@@ -303,7 +303,8 @@ load_vectorizers(void)
 	for (int i = 0; i < count; i++)
 	{
 		WorkerVectorizer *v = NULL;
-		MemoryContext fresh = AllocSetContextCreate(WorkerContext, "vecsync vectorizer", ALLOCSET_SMALL_SIZES);
+		MemoryContext fresh =
+			AllocSetContextCreate(WorkerContext, "vecsync vectorizer", ALLOCSET_SMALL_SIZES);
 		CatalogVectorizer *def;
 		dlist_iter	iter;
 		int			one;
