@@ -36,6 +36,8 @@ PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializer
 ifdef DEBUG_POINTS
 PG_CPPFLAGS += -DDEBUG_POINTS
 endif
+# The two libraries share rooms and live in one process: each calls its own functions.
+SHLIB_LINK = -Wl,-Bsymbolic
 EXTRA_CLEAN = vecsync.so $(VECSYNC_OBJS) tmp/unit
 
 PG_CONFIG ?= pg_config
@@ -56,7 +58,7 @@ endif
 all: vecsync.so
 
 vecsync.so: $(VECSYNC_OBJS)
-	$(LINK.shared) -o $@ $(VECSYNC_OBJS) $(LDFLAGS) $(LDFLAGS_SL) -lcurl
+	$(LINK.shared) -o $@ $(VECSYNC_OBJS) $(LDFLAGS) $(LDFLAGS_SL) $(SHLIB_LINK) -lcurl
 
 # Kernels come once per CPU level; kernel/choose.c picks at run time.
 ifneq (,$(filter x86_64%,$(shell $(CC) -dumpmachine)))

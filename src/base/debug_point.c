@@ -30,7 +30,7 @@ debug_point_init(const char *library)
 }
 
 void
-debug_point_reached(const char *name)
+debug_point_reached(const char *name, bool may_wait)
 {
 	LOCKTAG		tag;
 	size_t		len = strlen(name);
@@ -44,7 +44,7 @@ debug_point_reached(const char *name)
 	}
 
 	/* Outside a transaction there is nothing to wait with. */
-	if (!OidIsValid(MyDatabaseId) || !IsTransactionState())
+	if (!may_wait || !OidIsValid(MyDatabaseId) || !IsTransactionState())
 		return;
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, DEBUG_POINT_LOCK_CLASS,
 						 hash_bytes((const unsigned char *) name, (int) len), 2);

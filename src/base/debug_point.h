@@ -10,17 +10,22 @@
  *   stop a process there; never place one while holding an LWLock or a pin that others wait for;
  * - the setting <library>.debug_crash = 'name' makes the process leave by
  *   abort() there, as a crash would; 'name:error' raises an error instead.
+ *
+ * DEBUG_CRASH_POINT only crashes or fails: for places that hold locks with
+ * which no other may be taken.
  */
 #ifndef BASE_DEBUG_POINT_H
 #define BASE_DEBUG_POINT_H
 
 #ifdef DEBUG_POINTS
 extern void debug_point_init(const char *library);
-extern void debug_point_reached(const char *name);
-#define DEBUG_POINT(name) debug_point_reached(name)
+extern void debug_point_reached(const char *name, bool may_wait);
+#define DEBUG_POINT(name) debug_point_reached(name, true)
+#define DEBUG_CRASH_POINT(name) debug_point_reached(name, false)
 #else
 #define debug_point_init(library) ((void) 0)
 #define DEBUG_POINT(name) ((void) 0)
+#define DEBUG_CRASH_POINT(name) ((void) 0)
 #endif
 
 #endif							/* BASE_DEBUG_POINT_H */

@@ -178,7 +178,7 @@ grow_list(const IvfflatIndex *ix, uint32 list, uint32 pages)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("a list of index \"%s\" cannot grow any more", RelationGetRelationName(ix->rel)),
 				 errhint("Rebuild it with REINDEX INDEX.")));
-	DEBUG_POINT("ivfflat_grow");
+	DEBUG_CRASH_POINT("ivfflat_grow");
 
 	buffer = ReadBuffer(ix->rel, ivfflat_directory_block(ix, list));
 	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
