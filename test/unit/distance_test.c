@@ -167,6 +167,59 @@ test_floats(const KernelDistance *k, const char *level, Kind kind)
 	report(level, kind_names[kind]);
 }
 
+/* Every pair of some rows and columns; what is beyond the result stays as it was. */
+static void
+test_tiles(const KernelDistance *k, const char *level)
+{
+	for (size_t n = 0; n < 300; n += n < 70 ? 1 : 29)
+	{
+		for (size_t rows = 0; rows <= 5; rows++)
+		{
+			size_t		columns = random_bits() % 10;
+			void	   *memory_a,
+					   *memory_b;
+			float	   *a = unaligned(rows * n, sizeof(float), &memory_a);
+			float	   *b = unaligned(columns * n, sizeof(float), &memory_b);
+			float		dot[5 * 9 + 1];
+			float		l2[5 * 9 + 1];
+
+			for (size_t i = 0; i < rows * n; i++)
+				a[i] = random_float(ORDINARY);
+			for (size_t i = 0; i < columns * n; i++)
+				b[i] = random_float(ORDINARY);
+			dot[rows * columns] = l2[rows * columns] = 12345;
+			k->dot_tile(a, rows, b, columns, n, dot);
+			k->l2_squared_tile(a, rows, b, columns, n, l2);
+			for (size_t r = 0; r < rows; r++)
+			{
+				for (size_t c = 0; c < columns; c++)
+				{
+					double		sum = 0,
+								mass = 0,
+								squares = 0;
+
+					for (size_t i = 0; i < n; i++)
+					{
+						double		x = a[r * n + i],
+									y = b[c * n + i];
+
+						sum += x * y;
+						mass += fabs(x * y);
+						squares += (x - y) * (x - y);
+					}
+					near("dot_tile", n, dot[r * columns + c], sum, mass);
+					near("l2_squared_tile", n, l2[r * columns + c], squares, squares);
+				}
+			}
+			near("beyond dot_tile", n, dot[rows * columns], 12345, 0);
+			near("beyond l2_squared_tile", n, l2[rows * columns], 12345, 0);
+			free(memory_a);
+			free(memory_b);
+		}
+	}
+	report(level, "tiles");
+}
+
 static void
 test_halves(const KernelDistance *k, const char *level, Kind kind)
 {
@@ -356,6 +409,7 @@ main(void)
 		test_bits(k, name);
 		test_conversions(k, name);
 		test_accumulate(k, name);
+		test_tiles(k, name);
 	}
 	printf("1..%d\n", test_number);
 	return failed_tests != 0;
