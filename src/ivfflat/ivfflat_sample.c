@@ -12,6 +12,7 @@
 #include "common/pg_prng.h"
 #include "ivfflat/ivfflat.h"
 #include "miscadmin.h"
+#include "nodes/execnodes.h"
 #include "utils/memutils.h"
 #include "utils/sampling.h"
 
@@ -107,8 +108,9 @@ ivfflat_sample(const IvfflatIndex *ix, Relation heap, struct IndexInfo *info, in
 			count++;
 			block = BlockSampler_HasMore(&blocks) ? BlockSampler_Next(&blocks) : InvalidBlockNumber;
 		} while (block == first + count);
-		(void) table_index_build_range_scan(heap, ix->rel, info, false, true, false, first, count,
-											take_row, &sampler, NULL);
+		/* Rows just deleted or inserted serve too; but a concurrent build has a snapshot to go by. */
+		(void) table_index_build_range_scan(heap, ix->rel, info, false, !info->ii_Concurrent, false,
+											first, count, take_row, &sampler, NULL);
 		CHECK_FOR_INTERRUPTS();
 	}
 	shuffle(&sampler);
