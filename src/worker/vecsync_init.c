@@ -58,6 +58,10 @@ define_settings(void)
 	DefineCustomStringVariable("vecsync.ca_file",
 							   "File of certificates to trust instead of the system's.", NULL,
 							   &worker_ca_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomIntVariable("vecsync.log_retention",
+							"How long vecsync.operation remembers; 0 logs nothing.", NULL,
+							&worker_log_retention, 7 * 24 * 3600, 0, INT_MAX / 1000, PGC_SIGHUP,
+							GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("vecsync.query_timeout", "Time for embedding the text of a query.", NULL,
 							&worker_query_timeout, 10000, 1, 3600000, PGC_USERSET, GUC_UNIT_MS, NULL,
 							NULL, NULL);

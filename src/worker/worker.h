@@ -19,6 +19,7 @@
 #define WORKER_MAX_VECTORIZERS	512
 #define WORKER_ERROR_LENGTH		256
 #define WORKER_LAG_BUCKETS		24	/* bucket i: below 2^i ms */
+#define WORKER_OUTCOMES			7	/* values of HttpOutcome */
 
 typedef enum WorkerState
 {
@@ -58,10 +59,12 @@ typedef struct WorkerProgress
 	int64		skipped;
 	int64		requests;
 	int64		tokens;
+	int64		answers[WORKER_OUTCOMES];	/* by HttpOutcome */
 	TimestampTz paused_until;	/* the model's circuit or rate limit; 0 = none */
 	TimestampTz last_error_at;
 	char		last_error[WORKER_ERROR_LENGTH];
 	uint64		lag[WORKER_LAG_BUCKETS];
+	uint64		latency[WORKER_LAG_BUCKETS];	/* of requests */
 } WorkerProgress;
 
 typedef struct WorkerShared
@@ -94,6 +97,7 @@ extern void worker_query_cache_startup(void);
 /* palloc'd; NULL when it is not there.  Counts a hit or a miss. */
 extern float *worker_query_cache_get(const char *model, const char *text, bool query, int *dimensions);
 extern void worker_query_cache_count_hit(void);
+extern void worker_query_cache_counts(int *entries, uint64 *hits, uint64 *misses);
 
 /* 'generation' is that of the configuration the vector was asked with. */
 extern void worker_query_cache_put(const char *model, const char *text, bool query, uint64 generation,
@@ -104,6 +108,11 @@ extern void worker_query_cache_put(const char *model, const char *text, bool que
 extern PGDLLEXPORT void launcher_main(Datum arg);
 extern PGDLLEXPORT void worker_main(Datum arg);
 extern void launcher_register(void);
+
+/* ---- worker_status.c ---- */
+
+/* The time (upper end of its bucket, ms) below which a share of what was counted lies. */
+extern Datum worker_histogram_share(const uint64 *buckets, double share, bool *isnull);
 
 /* ---- worker_database.c ---- */
 extern void worker_database_init(void);
@@ -120,6 +129,7 @@ extern int	worker_connect_timeout; /* ms */
 extern int	worker_max_response_bytes;
 extern char *worker_ca_file;
 extern char *worker_allowed_urls;
+extern int	worker_log_retention;	/* s; 0: nothing is logged */
 extern int	worker_query_timeout;	/* ms */
 extern int	worker_query_cache_entries;
 

@@ -311,6 +311,7 @@ worker_loop(void)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 			http_client_set_max_inflight(MyWorker->client, worker_max_inflight);
+			MyWorker->log_expired_at = 0;
 			if (!worker_enabled)
 				proc_exit(0);
 		}
@@ -326,6 +327,8 @@ worker_loop(void)
 			last_read = GetCurrentTimestamp();
 		}
 
+		if (worker_log_due(now))
+			worker_log_expire();
 		when = work();
 		if (MyWorker->more_to_read)
 			continue;

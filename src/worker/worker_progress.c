@@ -64,16 +64,37 @@ worker_note_error(WorkerVectorizer *v, const char *error)
 	LWLockRelease(worker_shared->lock);
 }
 
-/* From the change's entry in the queue to the commit of its vector.  Under the lock of the caller. */
-void
-worker_note_lag(WorkerVectorizer *v, TimestampTz queued_at, TimestampTz now)
+static int
+lag_bucket(int64 ms)
 {
-	int64		ms = Max(0, (now - queued_at) / 1000);
 	int			bucket = 0;
 
 	while (bucket < WORKER_LAG_BUCKETS - 1 && (INT64CONST(1) << bucket) <= ms)
 		bucket++;
-	v->progress->lag[bucket]++;
+	return bucket;
+}
+
+void
+worker_note_answer(WorkerVectorizer *v, const EmbeddingResult *result)
+{
+	WorkerProgress *p = v->progress;
+
+	StaticAssertStmt(HTTP_GARBAGE < WORKER_OUTCOMES, "every outcome needs a counter");
+	if (p == NULL)
+		return;
+	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	p->requests += result->requests;
+	p->tokens += Max(0, result->total_tokens);
+	p->answers[result->outcome]++;
+	p->latency[lag_bucket(result->elapsed_us / 1000)]++;
+	LWLockRelease(worker_shared->lock);
+}
+
+/* From the change's entry in the queue to the commit of its vector.  Under the lock of the caller. */
+void
+worker_note_lag(WorkerVectorizer *v, TimestampTz queued_at, TimestampTz now)
+{
+	v->progress->lag[lag_bucket(Max(0, (now - queued_at) / 1000))]++;
 }
 
 void

@@ -52,8 +52,6 @@ int			worker_query_cache_entries = 1024;
 
 static QueryCache *cache = NULL;
 
-PG_FUNCTION_INFO_V1(worker_stats);
-
 static int
 set_count(void)
 {
@@ -205,40 +203,10 @@ worker_query_cache_put(const char *model, const char *text, bool query, uint64 g
 	LWLockRelease(lock);
 }
 
-/*
- * vecsync._stats() -> one row: the cache's counters are the server's, those of
- * the worker are this database's since its worker first ran.
- */
-Datum
-worker_stats(PG_FUNCTION_ARGS)
+void
+worker_query_cache_counts(int *entries, uint64 *hits, uint64 *misses)
 {
-	TupleDesc	desc;
-	Datum		values[7];
-	bool		nulls[7] = {false};
-	int64		sums[4] = {0};
-
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	if (worker_shared != NULL)
-	{
-		LWLockAcquire(worker_shared->lock, LW_SHARED);
-		for (int i = 0; i < WORKER_MAX_VECTORIZERS; i++)
-		{
-			const WorkerProgress *p = &worker_shared->progress[i];
-
-			if (p->database != MyDatabaseId)
-				continue;
-			sums[0] += p->requests;
-			sums[1] += p->tokens;
-			sums[2] += p->embedded;
-			sums[3] += p->skipped;
-		}
-		LWLockRelease(worker_shared->lock);
-	}
-	for (int i = 0; i < 4; i++)
-		values[i] = Int64GetDatum(sums[i]);
-	values[4] = Int32GetDatum(cache ? cache->sets * WAYS : 0);
-	values[5] = Int64GetDatum(cache ? pg_atomic_read_u64(&cache->hits) : 0);
-	values[6] = Int64GetDatum(cache ? pg_atomic_read_u64(&cache->misses) : 0);
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+	*entries = cache ? cache->sets * WAYS : 0;
+	*hits = cache ? pg_atomic_read_u64(&cache->hits) : 0;
+	*misses = cache ? pg_atomic_read_u64(&cache->misses) : 0;
 }

@@ -155,6 +155,7 @@ worker_dead_letter(WorkerVectorizer *v, QueueItem *item, const char *operation, 
 		Int32GetDatum(v->def->id), PointerGetDatum(item->key), CStringGetTextDatum(operation),
 		Int32GetDatum(item->attempts), CStringGetTextDatum(message)
 	};
+	WorkerLog  *log;
 
 	SPI_execute_with_args(
 		"INSERT INTO vecsync.dead_letter (vectorizer, key, operation, attempts, error)"
@@ -162,6 +163,9 @@ worker_dead_letter(WorkerVectorizer *v, QueueItem *item, const char *operation, 
 		" SET operation = excluded.operation, attempts = excluded.attempts,"
 		" error = excluded.error, failed_at = excluded.failed_at",
 		5, types, values, NULL, false, 0);
+	log = worker_log_begin(1);
+	worker_log_row(log, item, WORKER_LOG_FAILED);
+	worker_log_end(log, v, message);
 	queue_window_done(item);
 	v->dead_letters = true;
 }
@@ -271,11 +275,7 @@ worker_answer(BatchCall *call)
 	HttpOutcome outcome = result->outcome;
 	char	   *message;
 
-	if (v->progress != NULL)
-	{
-		v->progress->requests += result->requests;
-		v->progress->tokens += Max(0, result->total_tokens);
-	}
+	worker_note_answer(v, result);
 	if (outcome == HTTP_OK && (batch->vectors == NULL || batch->dimensions == result->dimensions))
 	{
 		keep_vectors(call, result);

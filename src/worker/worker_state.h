@@ -138,6 +138,8 @@ typedef struct Worker
 	bool		sources_stale;	/* a relation changed: look which */
 	bool		more_to_read;
 	VectorType	vector;
+	SPIPlanPtr	log_plan;
+	TimestampTz log_expired_at;
 	char	   *default_search_path;
 } Worker;
 
@@ -193,6 +195,20 @@ extern void worker_dead_letter(WorkerVectorizer *v, QueueItem *item, const char 
 extern void worker_write_batch(WorkerBatch *batch);
 extern void worker_forget_truncated(WorkerVectorizer *v);
 
+/* ---- worker_log.c: what was done to which row ---- */
+
+#define WORKER_LOG_UPSERT	'u'
+#define WORKER_LOG_DELETE	'd'	/* the row is gone, or has no text any more */
+#define WORKER_LOG_FAILED	'f'
+
+typedef struct WorkerLog WorkerLog;
+
+extern WorkerLog *worker_log_begin(int maxrows);
+extern void worker_log_row(WorkerLog *log, const QueueItem *item, char operation);
+extern void worker_log_end(WorkerLog *log, const WorkerVectorizer *v, const char *error);
+extern bool worker_log_due(TimestampTz now);
+extern void worker_log_expire(void);
+
 /* ---- worker_scan.c ---- */
 extern void worker_feed_scan(WorkerVectorizer *v);
 
@@ -201,6 +217,7 @@ extern WorkerProgress *worker_progress_slot(int vectorizer);
 extern void worker_progress_drop(WorkerProgress *progress);
 extern void worker_note_error(WorkerVectorizer *v, const char *error);
 extern void worker_note_lag(WorkerVectorizer *v, TimestampTz queued_at, TimestampTz now);
+extern void worker_note_answer(WorkerVectorizer *v, const EmbeddingResult *result);
 extern void worker_note_progress(WorkerVectorizer *v);
 
 #endif							/* WORKER_WORKER_STATE_H */

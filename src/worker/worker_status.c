@@ -79,19 +79,18 @@ worker_state_name(void)
 	return slot->latch != NULL ? "running" : "starting";
 }
 
-/* The lag below which a share of the changes was: the upper end of its bucket. */
-static Datum
-lag_percentile(const WorkerProgress *p, double share, bool *isnull)
+Datum
+worker_histogram_share(const uint64 *buckets, double share, bool *isnull)
 {
 	uint64		total = 0;
 	uint64		below = 0;
 
 	for (int i = 0; i < WORKER_LAG_BUCKETS; i++)
-		total += p->lag[i];
+		total += buckets[i];
 	*isnull = total == 0;
 	for (int i = 0; i < WORKER_LAG_BUCKETS && total > 0; i++)
 	{
-		below += p->lag[i];
+		below += buckets[i];
 		if (below >= share * total)
 			return Int64GetDatum(INT64CONST(1) << i);
 	}
@@ -185,8 +184,8 @@ status_row(const CatalogVectorizer *v, ReturnSetInfo *rsinfo)
 	values[5] = Int64GetDatum(embedded);
 	values[6] = Int64GetDatum(pending);
 	values[7] = Int32GetDatum(p.in_flight);
-	values[10] = lag_percentile(&p, 0.5, &nulls[10]);
-	values[11] = lag_percentile(&p, 0.99, &nulls[11]);
+	values[10] = worker_histogram_share(p.lag, 0.5, &nulls[10]);
+	values[11] = worker_histogram_share(p.lag, 0.99, &nulls[11]);
 	nulls[12] = p.last_error_at == 0;
 	values[12] = CStringGetTextDatum(p.last_error);
 	nulls[13] = p.last_error_at == 0;

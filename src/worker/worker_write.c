@@ -217,6 +217,7 @@ static void
 settle_rows(WorkerBatch *batch, RowFate *fate)
 {
 	WorkerVectorizer *v = batch->vectorizer;
+	WorkerLog  *log = worker_log_begin(batch->nrows);
 	int			kept = 0;
 
 	count_written(batch, fate);
@@ -234,10 +235,14 @@ settle_rows(WorkerBatch *batch, RowFate *fate)
 			queue_window_return(item, 0);
 		else
 		{
+			bool		upsert = fate[i] == ROW_WRITTEN && batch->rows[i].ninputs > 0;
+
+			worker_log_row(log, item, upsert ? WORKER_LOG_UPSERT : WORKER_LOG_DELETE);
 			forget_failure(v, item);
 			queue_window_done(item);
 		}
 	}
+	worker_log_end(log, v, NULL);
 	batch->nrows = kept;
 }
 

@@ -243,6 +243,7 @@ BEGIN
     PERFORM vecsync._register_vectorizer(id, name, source, model, content, content_view::regclass, metric,
                                          chunking, chunk_table, enqueue_existing);
     PERFORM vecsync._prepare_search(id, name, source, compiled.columns, namespace, text_config);
+    PERFORM vecsync._hand_over(id);
 
     problem := vecsync._worker_problem();
     IF problem IS NOT NULL THEN
@@ -260,6 +261,25 @@ CREATE FUNCTION vecsync._chunks_view(chunk_table regclass, name text) RETURNS te
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 RETURN (SELECT format('%I.%I', n.nspname, (name || '_chunks')::name)
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = chunk_table);
+
+-- The worker works as the table's owner: what another role, a superuser say, has made for him becomes his.
+CREATE FUNCTION vecsync._hand_over(id integer) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    owner oid;
+    made regclass;
+BEGIN
+    SELECT c.relowner INTO owner FROM vecsync.vectorizer v JOIN pg_class c ON c.oid = v.source WHERE v.id = _hand_over.id;
+    FOR made IN
+        SELECT m FROM vecsync.vectorizer v, unnest(ARRAY[v.content_view, v.search_view, v.chunk_table,
+                                                         vecsync._chunks_view(v.chunk_table, v.name)::regclass]) m
+        WHERE v.id = _hand_over.id AND EXISTS (SELECT FROM pg_class c WHERE c.oid = m AND c.relowner <> owner)
+    LOOP
+        EXECUTE format('ALTER TABLE %s OWNER TO %I', made, pg_get_userbyid(owner));
+    END LOOP;
+END
+$function$;
 
 CREATE FUNCTION vecsync.drop_vectorizer(name text, keep_data boolean DEFAULT true) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

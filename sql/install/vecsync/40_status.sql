@@ -13,7 +13,7 @@ GRANT SELECT ON vecsync.status TO PUBLIC;
 COMMENT ON VIEW vecsync.status IS
 'One row for each vectorizer of the caller''s tables (all for pg_monitor): state (in step, embedding, paused, waiting for the service), rows of the table and how many have a vector (estimated above 100,000), changes pending and in flight, rows that failed, time of the oldest pending change, time from a change to its vector (upper bounds), the last error, rows skipped because they have no text, and the state of the worker.';
 
-CREATE VIEW vecsync.failed AS
+CREATE VIEW vecsync.failed WITH (security_barrier) AS
 SELECT v.name AS vectorizer,
        (SELECT jsonb_object_agg(c.name, CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
                                              THEN to_jsonb(d.key[c.n]::bigint) ELSE to_jsonb(d.key[c.n]) END)

@@ -51,13 +51,3 @@ CREATE FUNCTION vecsync.rerank(model text, query text, documents text[], top_n i
     LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 10000 ROWS 10 AS 'MODULE_PATHNAME', 'rerank_documents';
 COMMENT ON FUNCTION vecsync.rerank IS
 'Documents by their relevance to a query, best first: their positions in the array, from 1, and scores. A model of kind rerank scores them; one of kind chat leaves out those it finds irrelevant, and the others keep their order with score 1. Errors: 42704 no such model, 42809 a model of another kind, 38000 when the service fails.';
-
-CREATE FUNCTION vecsync._stats(OUT requests bigint, OUT tokens bigint, OUT rows_embedded bigint, OUT rows_skipped bigint,
-        OUT query_cache_entries integer, OUT query_cache_hits bigint, OUT query_cache_misses bigint)
-    LANGUAGE c AS 'MODULE_PATHNAME', 'worker_stats';
-CREATE VIEW vecsync.stats AS SELECT * FROM vecsync._stats();
-REVOKE ALL ON FUNCTION vecsync._stats() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION vecsync._stats() TO pg_monitor;
-GRANT SELECT ON vecsync.stats TO pg_monitor;
-COMMENT ON VIEW vecsync.stats IS
-'Counters since the server started: requests, tokens and rows of this database''s worker; size, hits and misses of the query cache, which all databases share. For pg_monitor.';
