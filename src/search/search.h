@@ -104,7 +104,7 @@ extern bool search_plan_uses_vector_index(SPIPlanPtr plan);
 
 /* ---- search_sql.c ---- */
 extern char *search_key_condition(SearchSource *source, Jsonb *key);
-extern char *search_vector_sql(SearchSource *source, SearchRequest *request, bool exact);
+extern char *search_vector_sql(SearchSource *source, SearchRequest *request, int limit, bool exact);
 extern char *
 search_text_sql(SearchSource *source, SearchRequest *request, int limit, const char *trgm_schema);
 extern void search_append_conditions(StringInfo sql, SearchSource *source, SearchRequest *request);

@@ -24,6 +24,7 @@
 #include "search/search.h"
 
 #define RRF_CONSTANT 60.0
+#define TIES 100				/* rows at the distance of the last one, at most, before all are compared */
 
 /* Larger is nearer; for cosine 1 is identical. */
 double
@@ -94,47 +95,51 @@ collect(MemoryContext context)
 	return result;
 }
 
+/*
+ * Run the statement with a limit.  *enough: these are the nearest ones, and ties
+ * at the end are settled.
+ */
 static SearchRows
-run_vector(SearchSource *source, SearchRequest *request, bool exact, MemoryContext context, bool *by_index)
+run_vector(SearchSource *source, SearchRequest *request, int limit, bool exact, MemoryContext context,
+		   bool *enough)
 {
-	SPIPlanPtr	plan = search_plan(search_vector_sql(source, request, exact), embed_vector_type()->type);
+	SPIPlanPtr	plan = search_plan(search_vector_sql(source, request, limit, exact),
+								   embed_vector_type()->type);
+	int			top_k = request->top_k;
+	uint64		found;
+	SearchRows	rows;
 
 	if (SPI_execute_plan(plan, &request->vector, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not search vectorizer \"%s\"", source->def->name);
-	*by_index = SPI_processed < request->top_k && search_plan_uses_vector_index(plan);
-	return collect(context);
-}
-
-/* Stable, by distance; the rows come nearly sorted. */
-static void
-sort_by_distance(SearchRows *rows)
-{
-	for (int i = 1; i < rows->count; i++)
-	{
-		SearchRow	row = rows->rows[i];
-		int			j = i;
-
-		for (; j > 0 && rows->rows[j - 1].score > row.score; j--)
-			rows->rows[j] = rows->rows[j - 1];
-		rows->rows[j] = row;
-	}
-	for (int i = 0; i < rows->count; i++)
-		rows->rows[i].rank = i + 1;
+	found = SPI_processed;
+	rows = collect(context);
+	if (exact)
+		*enough = true;
+	else if (found < top_k)
+		*enough = !search_plan_uses_vector_index(plan);
+	else
+		*enough = found < limit || rows.count <= top_k ||
+			rows.rows[top_k - 1].score != rows.rows[rows.count - 1].score;
+	rows.count = Min(rows.count, top_k);
+	return rows;
 }
 
 /*
- * The nearest rows.  An approximate index may end before it has found
- * enough, because of a filter or its own limits; then all rows are compared.
+ * The nearest rows.  Rows at the same distance as the last one are looked at,
+ * so that the key decides; an approximate index may end before it has found
+ * enough, because of a filter or its own limits.  What a little more cannot
+ * settle is settled by comparing all rows.
  */
 SearchRows
 search_vector_leg(SearchSource *source, SearchRequest *request, MemoryContext context)
 {
-	bool		by_index;
-	SearchRows	rows = run_vector(source, request, false, context, &by_index);
+	bool		enough;
+	SearchRows	rows = run_vector(source, request, request->top_k + 1, false, context, &enough);
 
-	if (by_index)
-		rows = run_vector(source, request, true, context, &by_index);
-	sort_by_distance(&rows);
+	if (!enough && rows.count == request->top_k)
+		rows = run_vector(source, request, request->top_k + TIES, false, context, &enough);
+	if (!enough)
+		rows = run_vector(source, request, request->top_k, true, context, &enough);
 	for (int i = 0; i < rows.count; i++)
 	{
 		rows.rows[i].score = search_score(source->metric, rows.rows[i].score);

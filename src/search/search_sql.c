@@ -201,11 +201,12 @@ begin_statement(StringInfo sql, SearchSource *source, SearchRequest *request, co
 }
 
 /*
- * Ties have an order, too: the key.  The exact form hides the distance from
- * indexes.
+ * Rows by distance, then by key.  The form for indexes asks only for the
+ * distance inside, which is all that an index can give, and leaves the
+ * order of equal ones to the outside; the other hides the distance from indexes.
  */
 char *
-search_vector_sql(SearchSource *source, SearchRequest *request, bool exact)
+search_vector_sql(SearchSource *source, SearchRequest *request, int limit, bool exact)
 {
 	StringInfoData sql;
 	char	   *distance = psprintf("%s OPERATOR(%s.%s) $1", source->vector, source->vector_schema,
@@ -215,9 +216,14 @@ search_vector_sql(SearchSource *source, SearchRequest *request, bool exact)
 	begin_statement(&sql, source, request, distance);
 	appendStringInfo(&sql, " WHERE %s IS NOT NULL", source->vector);
 	search_append_conditions(&sql, source, request);
-	appendStringInfo(&sql, " ORDER BY %s%s%s, %s LIMIT %d) AS r", exact ? "(" : "", distance,
-					 exact ? ") OPERATOR(pg_catalog.+) 0::pg_catalog.float8" : "", source->key_order,
-					 request->top_k);
+	if (exact)
+		appendStringInfo(&sql, " ORDER BY (%s) OPERATOR(pg_catalog.+) 0::pg_catalog.float8, %s", distance,
+						 source->key_order);
+	else
+		appendStringInfo(&sql, " ORDER BY %s", distance);
+	appendStringInfo(&sql, " LIMIT %d) AS r ORDER BY r.d", limit);
+	for (int i = 0; i < source->nkeys; i++)
+		appendStringInfo(&sql, ", r.k%d", i + 1);
 	return sql.data;
 }
 

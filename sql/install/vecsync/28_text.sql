@@ -50,7 +50,7 @@ BEGIN
     END IF;
     search_view := format('%I.%I', schema, format(object, 'search')::name);
     EXECUTE format('CREATE VIEW %s WITH (security_invoker) AS SELECT %s FROM %s', search_view,
-                   concat_ws(', ', format('%I AS namespace', namespace), words || ' AS words'), source);
+                   concat_ws(', ', quote_ident(namespace) || ' AS namespace', words || ' AS words'), source);
     PERFORM vecsync._set_search(id, search_view::regclass, text_config);
     IF text_config IS NOT NULL THEN
         EXECUTE format('CREATE INDEX %I ON %s USING gin (to_tsvector(%L::regconfig, %s))',
