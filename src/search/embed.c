@@ -233,32 +233,42 @@ cache_keep(const char *model, const char *text, bool query, const float *values,
 
 /* ---- SQL ------------------------------------------------------------------------------------ */
 
-static Datum
-embed(const char *name, const char *text, bool query)
+/* From the session's cache or that of all sessions. */
+static bool
+known_vector(const char *name, const char *text, bool query, Datum *value)
 {
 	CacheEntry *entry = cache_find(name, text, query);
-	VectorType *vector = embed_vector_type();
-	EmbeddingCall *call;
-	const EmbeddingResult *result;
-	uint64		generation = worker_config_generation();
-	Datum		value;
 	float	   *values;
 	int			dimensions;
 
 	if (entry != NULL)
 	{
 		worker_query_cache_count_hit();
-		return vector_value_make(vector, entry->values, entry->dimensions);
+		*value = vector_value_make(embed_vector_type(), entry->values, entry->dimensions);
+		return true;
 	}
 	values = worker_query_cache_get(name, text, query, &dimensions);
-	if (values != NULL)
-	{
-		cache_keep(name, text, query, values, dimensions);
-		return vector_value_make(vector, values, dimensions);
-	}
+	if (values == NULL)
+		return false;
+	cache_keep(name, text, query, values, dimensions);
+	*value = vector_value_make(embed_vector_type(), values, dimensions);
+	pfree(values);
+	return true;
+}
+
+static Datum
+embed(const char *name, const char *text, bool query)
+{
+	uint64		generation = worker_config_generation();
+	EmbeddingCall *call;
+	const EmbeddingResult *result;
+	Datum		value;
+
+	if (known_vector(name, text, query, &value))
+		return value;
 	call = ask(catalog_get_model(name, CurrentMemoryContext), &text, 1, query);
 	result = embedding_result(call);
-	value = vector_value_make(vector, result->vectors, result->dimensions);
+	value = vector_value_make(embed_vector_type(), result->vectors, result->dimensions);
 	cache_keep(name, text, query, result->vectors, result->dimensions);
 	worker_query_cache_put(name, text, query, generation, result->vectors, result->dimensions);
 	embedding_free(call);
@@ -302,6 +312,7 @@ embed_texts(PG_FUNCTION_ARGS)
 	ArrayType  *array = PG_GETARG_ARRAYTYPE_P(1);
 	bool		query = purpose_is_query(PG_GETARG_TEXT_PP(2));
 	VectorType *vector = embed_vector_type();
+	uint64		generation = worker_config_generation();
 	CatalogModel *model;
 	Datum	   *elems;
 	bool	   *nulls;
@@ -325,8 +336,13 @@ embed_texts(PG_FUNCTION_ARGS)
 	{
 		if (i < n && !nulls[i])
 		{
-			where[waiting] = i;
-			texts[waiting++] = TextDatumGetCString(elems[i]);
+			char	   *input = TextDatumGetCString(elems[i]);
+
+			if (!known_vector(name, input, query, &values[i]))
+			{
+				where[waiting] = i;
+				texts[waiting++] = input;
+			}
 		}
 		if (waiting == limit || (i == n && waiting > 0))
 		{
@@ -334,8 +350,13 @@ embed_texts(PG_FUNCTION_ARGS)
 			const EmbeddingResult *result = embedding_result(call);
 
 			for (int j = 0; j < waiting; j++)
-				values[where[j]] = vector_value_make(vector, result->vectors + (Size) j * result->dimensions,
-													 result->dimensions);
+			{
+				const float *v = result->vectors + (Size) j * result->dimensions;
+
+				values[where[j]] = vector_value_make(vector, v, result->dimensions);
+				if (query)
+					worker_query_cache_put(name, texts[j], query, generation, v, result->dimensions);
+			}
 			embedding_free(call);
 			waiting = 0;
 		}

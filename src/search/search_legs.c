@@ -24,6 +24,7 @@
 #include "search/search.h"
 
 #define RRF_CONSTANT 60.0
+#define NEAR_FIRST 24
 #define TIES 100				/* rows at the distance of the last one, at most, before all are compared */
 
 /* Larger is nearer; for cosine 1 is identical. */
@@ -146,6 +147,41 @@ search_vector_leg(SearchSource *source, SearchRequest *request, MemoryContext co
 		rows.rows[i].vector_score = rows.rows[i].score;
 		rows.rows[i].has_vector_score = true;
 	}
+	return rows;
+}
+
+/*
+ * The rows whose score is at least the threshold, nearest first, at most
+ * SEARCH_MAX_ROWS: more are asked for only while all that came are so near.
+ */
+SearchRows
+search_near(SearchSource *source, SearchRequest *request, double threshold, MemoryContext context)
+{
+	static const int limits[] = {NEAR_FIRST, 1000, SEARCH_MAX_ROWS};
+	SearchRows	rows = {0};
+	int			n = 0;
+
+	for (int i = 0; i < lengthof(limits); i++)
+	{
+		SearchRequest loose = *request;
+		bool		enough;
+
+		/* no row but those asked for is looked at, so ties do not count */
+		loose.top_k = limits[i];
+		rows = run_vector(source, &loose, limits[i], false, context, &enough);
+		if (!enough && rows.count < limits[i] &&
+			(rows.count == 0 || search_score(source->metric, rows.rows[rows.count - 1].score) >= threshold))
+			rows = run_vector(source, &loose, limits[i], true, context, &enough);
+		for (n = 0; n < rows.count; n++)
+		{
+			rows.rows[n].score = search_score(source->metric, rows.rows[n].score);
+			if (rows.rows[n].score < threshold)
+				break;
+		}
+		if (n < limits[i])
+			break;
+	}
+	rows.count = n;
 	return rows;
 }
 

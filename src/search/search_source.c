@@ -19,6 +19,7 @@
 #include "rewrite/rewriteHandler.h"
 #include "rewrite/rewriteManip.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -165,9 +166,14 @@ describe_search_view(SearchSource *source)
 	Query	   *query;
 	List	   *context;
 	ListCell   *lc;
+	int			guc_level;
 
 	if (view == NULL)
 		return;
+	/* with this path every name that needs it is written with its schema */
+	guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	context = deparse_context_for("s", source->def->source);
 	query = get_view_query(view);
 	foreach(lc, query->targetList)
@@ -192,6 +198,7 @@ describe_search_view(SearchSource *source)
 		source->text_config = psprintf("%s::pg_catalog.regconfig",
 									   quote_literal_cstr(DatumGetCString(DirectFunctionCall1(
 										   regconfigout, ObjectIdGetDatum(source->def->text_config)))));
+	AtEOXact_GUC(false, guc_level);
 }
 
 static SearchSource *

@@ -12,6 +12,7 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_operator.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -20,6 +21,7 @@
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 #include "search/embed.h"
 #include "search/filter.h"
@@ -84,6 +86,26 @@ search_key_condition(SearchSource *source, Jsonb *key)
 
 /* ---- conditions ----------------------------------------------------------------------- */
 
+/* The type's own =, qualified. */
+static char *
+equality(Oid type)
+{
+	Oid			oper = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
+	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(oper));
+	Form_pg_operator form;
+	char	   *name;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("a namespace cannot be of type %s", format_type_be(type)));
+	form = (Form_pg_operator) GETSTRUCT(tuple);
+	name = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
+					NameStr(form->oprname));
+	ReleaseSysCache(tuple);
+	return name;
+}
+
 static void
 append_namespace(StringInfo sql, SearchSource *source, const char *namespace)
 {
@@ -100,7 +122,8 @@ append_namespace(StringInfo sql, SearchSource *source, const char *namespace)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("vectorizer \"%s\" has namespaces, and none is given", source->def->name),
 				errhint("Pass namespace => '...'; a search never crosses namespaces."));
-	appendStringInfo(sql, " AND %s = %s::%s", source->namespace, quote_literal_cstr(namespace),
+	appendStringInfo(sql, " AND %s %s %s::%s", source->namespace,
+					 equality(getBaseType(source->namespace_type)), quote_literal_cstr(namespace),
 					 filter_type_name(getBaseType(source->namespace_type)));
 }
 

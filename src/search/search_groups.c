@@ -1,0 +1,304 @@
+/*
+ * search_groups.c
+ *		Rows against rows: near pairs, clusters, vectors by key.
+ *
+ * Each row of the table is a query of its own, which an index answers in the
+ * time of a search, so neither is quadratic where there is one.  Results go to
+ * a tuplestore, which spills to disk beyond work_mem.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/tuplestore.h"
+
+#include "search/embed.h"
+#include "search/search.h"
+
+#define FETCH 500
+
+PG_FUNCTION_INFO_V1(groups_pairs);
+PG_FUNCTION_INFO_V1(groups_clusters);
+PG_FUNCTION_INFO_V1(groups_vectors);
+PG_FUNCTION_INFO_V1(groups_mean);
+
+/* A walk over all rows of a request, in the order of their keys. */
+typedef struct Walk
+{
+	SearchSource *source;
+	SearchRequest request;
+	double		threshold;
+	ReturnSetInfo *rsinfo;
+	MemoryContext row_context;	/* reset after each row */
+	HTAB	   *seen;			/* clusters: hash of a key, in a cluster already */
+	int			clusters;
+} Walk;
+
+/* Two rows with one hash would meet in 64 bits: for a million rows, once in 10^7 times. */
+static uint64
+key_hash(Jsonb *key)
+{
+	return hash_bytes_extended((const unsigned char *) key, VARSIZE(key), 0);
+}
+
+static void
+put(Walk *walk, Datum first, Jsonb *second, double score)
+{
+	Datum		values[3] = {first, JsonbPGetDatum(second), Float8GetDatum(score)};
+	bool		nulls[3] = {false, false, false};
+
+	tuplestore_putvalues(walk->rsinfo->setResult, walk->rsinfo->setDesc, values, nulls);
+}
+
+/* The smaller key first, so that a pair found from both sides is the same pair. */
+static void
+visit_for_pairs(Walk *walk, Jsonb *key)
+{
+	SearchRows	rows = search_near(walk->source, &walk->request, walk->threshold, walk->row_context);
+
+	for (int i = 0; i < rows.count; i++)
+	{
+		int			order = compareJsonbContainers(&key->root, &rows.rows[i].key->root);
+
+		if (order < 0)
+			put(walk, JsonbPGetDatum(key), rows.rows[i].key, rows.rows[i].score);
+		else if (order > 0)
+			put(walk, JsonbPGetDatum(rows.rows[i].key), key, rows.rows[i].score);
+	}
+}
+
+/* True when the key was new. */
+static bool
+take(Walk *walk, Jsonb *key)
+{
+	uint64		hash = key_hash(key);
+	bool		found;
+
+	(void) hash_search(walk->seen, &hash, HASH_ENTER, &found);
+	if (!found && hash_get_num_entries(walk->seen) * (Size) 48 > work_mem * (Size) 1024)
+		ereport(ERROR, errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("work_mem is too small for the clusters of %ld rows",
+					   hash_get_num_entries(walk->seen)),
+				errhint("It takes about 48 bytes for each row: raise work_mem, or use a filter."));
+	return !found;
+}
+
+/* A row that is in no cluster leads a new one, of all rows near to it that are in none. */
+static void
+visit_for_clusters(Walk *walk, Jsonb *key)
+{
+	uint64		hash = key_hash(key);
+	SearchRows	rows;
+
+	if (hash_search(walk->seen, &hash, HASH_FIND, NULL) != NULL)
+		return;
+	(void) take(walk, key);
+	put(walk, Int32GetDatum(++walk->clusters), key, 1);
+	rows = search_near(walk->source, &walk->request, walk->threshold, walk->row_context);
+	for (int i = 0; i < rows.count; i++)
+		if (take(walk, rows.rows[i].key))
+			put(walk, Int32GetDatum(walk->clusters), rows.rows[i].key, rows.rows[i].score);
+}
+
+static void
+walk_rows(Walk *walk, void (*visit) (Walk *walk, Jsonb *key))
+{
+	StringInfoData sql;
+	SPIPlanPtr	plan;
+	Portal		portal;
+	uint64		found;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT %s, r.v FROM (SELECT %s, %s AS v FROM %s WHERE %s IS NOT NULL",
+					 walk->source->key_json, walk->source->key_columns, walk->source->vector,
+					 walk->source->from, walk->source->vector);
+	search_append_conditions(&sql, walk->source, &walk->request);
+	appendStringInfo(&sql, " ORDER BY %s) AS r", walk->source->key_order);
+	plan = SPI_prepare(sql.data, 0, NULL);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare: %s", SPI_result_code_string(SPI_result));
+	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
+	do
+	{
+		SPITupleTable *table;
+
+		SPI_cursor_fetch(portal, true, FETCH);
+		table = SPI_tuptable;
+		found = SPI_processed;
+		for (uint64 i = 0; i < found; i++)
+		{
+			MemoryContext old = MemoryContextSwitchTo(walk->row_context);
+			bool		isnull;
+			Datum		key = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
+
+			CHECK_FOR_INTERRUPTS();
+			walk->request.vector = PointerGetDatum(
+				PG_DETOAST_DATUM_COPY(SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull)));
+			visit(walk, (Jsonb *) PG_DETOAST_DATUM_COPY(key));
+			MemoryContextSwitchTo(old);
+			MemoryContextReset(walk->row_context);
+		}
+		SPI_freetuptable(table);
+	} while (found == FETCH);
+	SPI_cursor_close(portal);
+}
+
+/* (name text, threshold float8, filter jsonb, namespace text) */
+static void
+start_walk(FunctionCallInfo fcinfo, Walk *walk)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("name and threshold must not be null"));
+	walk->source = search_source(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	walk->threshold = PG_GETARG_FLOAT8(1);
+	walk->request.filter = PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2);
+	walk->request.namespace = PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3));
+	walk->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	walk->row_context = AllocSetContextCreate(CurrentMemoryContext, "vecsync row", ALLOCSET_DEFAULT_SIZES);
+}
+
+/* vecsync._pairs(name, threshold, filter, namespace) -> (a jsonb, b jsonb, score float8); a pair may come twice */
+Datum
+groups_pairs(PG_FUNCTION_ARGS)
+{
+	Walk		walk = {0};
+
+	start_walk(fcinfo, &walk);
+	SPI_connect();
+	walk_rows(&walk, visit_for_pairs);
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/* vecsync.clusters(name, threshold, filter, namespace) -> (cluster int, key jsonb, score float8) */
+Datum
+groups_clusters(PG_FUNCTION_ARGS)
+{
+	HASHCTL control = {
+		.keysize = sizeof(uint64), .entrysize = sizeof(uint64), .hcxt = CurrentMemoryContext};
+	Walk		walk = {0};
+
+	start_walk(fcinfo, &walk);
+	walk.seen = hash_create("vecsync clusters", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	SPI_connect();
+	walk_rows(&walk, visit_for_clusters);
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/* vecsync._vectors(name text, keys jsonb[], namespace text) -> (n int, key jsonb, v vector): those there are */
+Datum
+groups_vectors(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	SearchRequest request = {0};
+	SearchSource *source;
+	Datum	   *elements;
+	bool	   *nulls;
+	int			count;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		return (Datum) 0;
+	source = search_source(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	request.namespace = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), JSONBOID, -1, false, TYPALIGN_INT, &elements, &nulls, &count);
+	SPI_connect();
+	for (int i = 0; i < count; i++)
+	{
+		StringInfoData sql;
+		Datum		values[3] = {Int32GetDatum(i + 1)};
+		bool		isnull[3] = {false};
+
+		CHECK_FOR_INTERRUPTS();
+		if (nulls[i])
+			continue;
+		initStringInfo(&sql);
+		appendStringInfo(&sql, "SELECT %s, r.v FROM (SELECT %s, %s AS v FROM %s WHERE %s IS NOT NULL AND %s",
+						 source->key_json, source->key_columns, source->vector, source->from, source->vector,
+						 search_key_condition(source, DatumGetJsonbP(elements[i])));
+		search_append_conditions(&sql, source, &request);
+		appendStringInfoString(&sql, ") AS r");
+		if (SPI_execute(sql.data, true, 1) != SPI_OK_SELECT)
+			elog(ERROR, "could not read a row of vectorizer \"%s\"", source->def->name);
+		if (SPI_processed == 1)
+		{
+			values[1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull[1]);
+			values[2] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull[2]);
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
+		}
+		SPI_freetuptable(SPI_tuptable);
+	}
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/*
+ * vecsync._weighted_mean(vectors vector[], weights float8[], normalise bool) ->
+ * vector; NULL when there are none or nothing is left of them.
+ */
+Datum
+groups_mean(PG_FUNCTION_ARGS)
+{
+	VectorType *type = embed_vector_type();
+	bool		normalise = PG_GETARG_BOOL(2);
+	Datum	   *vectors;
+	Datum	   *weights;
+	int			n;
+	int			nweights;
+	int			dimensions = 0;
+	double	   *sum = NULL;
+	float	   *result;
+	bool		zero = true;
+
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), type->type, -1, false, TYPALIGN_INT, &vectors, NULL, &n);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), FLOAT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &weights,
+					  NULL, &nweights);
+	if (n != nweights)
+		elog(ERROR, "%d vectors and %d weights", n, nweights);
+	for (int i = 0; i < n; i++)
+	{
+		int			dims;
+		float	   *values = vector_value_read(type, vectors[i], &dims);
+		double		weight = DatumGetFloat8(weights[i]);
+		double		norm = 0;
+
+		if (sum == NULL)
+		{
+			dimensions = dims;
+			sum = palloc0(sizeof(double) * dims);
+		}
+		else if (dims != dimensions)
+			ereport(ERROR, errcode(ERRCODE_DATA_EXCEPTION),
+					errmsg("different vector dimensions %d and %d", dimensions, dims));
+		for (int d = 0; normalise && d < dims; d++)
+			norm += (double) values[d] * values[d];
+		norm = normalise && norm > 0 ? sqrt(norm) : 1;
+		for (int d = 0; d < dims; d++)
+			sum[d] += weight * values[d] / norm;
+		pfree(values);
+	}
+	if (n == 0)
+		PG_RETURN_NULL();
+	result = palloc(sizeof(float) * dimensions);
+	for (int d = 0; d < dimensions; d++)
+	{
+		result[d] = (float) sum[d];
+		zero &= fabs(sum[d]) < 1e-9;
+	}
+	if (zero)
+		PG_RETURN_NULL();
+	return vector_value_make(type, result, dimensions);
+}

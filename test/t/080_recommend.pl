@@ -1,0 +1,111 @@
+# Rows like other rows: similar, recommend, duplicates, clusters, matrix, classify, context; namespaces and rights in each.
+
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+use VecsyncNode;
+
+my ($node, $service) = VecsyncNode::start(dims => 8);
+sub sql { return $node->safe_psql('postgres', join('; ', @_)) }
+sub fails
+{
+	my ($query, $pattern, $what) = @_;
+	my ($status, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$query");
+	ok($status != 0 && $err =~ $pattern, "error: $what") or diag("$status $err");
+	return;
+}
+
+sql(q{CREATE TABLE items (id int PRIMARY KEY, title text, cat text, tenant text NOT NULL DEFAULT 'a');
+	INSERT INTO items SELECT i, 'item ' || i % 250, 'c' || i % 5 FROM generate_series(1, 500) i});
+VecsyncNode::vectorizer($node, $service, 'items', 'title');
+ok(VecsyncNode::settle($node, 'items'), 'embedded');
+
+is(sql(q{SELECT key->>'id', score FROM vecsync.similar('items', '7', top_k => 1)}), '257|1', 'similar: the twin, not itself');
+is(sql(q{SELECT count(*), bool_and(metadata->>'cat' = 'c3') FROM vecsync.similar('items', '{"id": 7}', top_k => 1000, filter => '{"cat": "c3"}', return_metadata => 'all')}), '100|t', 'with a filter');
+fails(q{SELECT * FROM vecsync.similar('items', '9999')}, qr/P0002.*not found/s, 'similar to an unknown row');
+
+# ---- recommend -------------------------------------------------------------------------
+my $mean = q{(SELECT sum(l2_normalize(embedding) * array_fill(w::real, ARRAY[8])::vector) FROM items JOIN (VALUES %s) h (id, w) USING (id))};
+is(sql(q{SELECT string_agg(key->>'id', ' ' ORDER BY n) FROM (SELECT row_number() OVER () n, * FROM vecsync.recommend('items', ARRAY['1', '2', '3']::jsonb[], top_k => 7)) s}),
+	sql(sprintf("SELECT string_agg(id::text, ' ') FROM (SELECT id FROM items WHERE id > 3 ORDER BY embedding <=> $mean, id LIMIT 7) x", '(1, 1), (2, 1), (3, 1)')), 'the mean of the liked');
+is(sql(q{SELECT string_agg(key->>'id', ' ' ORDER BY n) FROM (SELECT row_number() OVER () n, * FROM vecsync.recommend('items', ARRAY['1', '2', '3']::jsonb[], recency => 0.5, top_k => 7)) s}),
+	sql(sprintf("SELECT string_agg(id::text, ' ') FROM (SELECT id FROM items WHERE id > 3 ORDER BY embedding <=> $mean, id LIMIT 7) x", '(1, 1), (2, 0.5), (3, 0.25)')), 'the latest weigh more');
+is(sql(q{SELECT string_agg(key->>'id', ' ' ORDER BY n) FROM (SELECT row_number() OVER () n, * FROM vecsync.recommend('items', ARRAY['1', '2']::jsonb[], ARRAY['10', '11', '12']::jsonb[], top_k => 7, exclude => ARRAY['251']::jsonb[])) s}),
+	sql(sprintf("SELECT string_agg(id::text, ' ') FROM (SELECT id FROM items WHERE id NOT IN (1, 2, 10, 11, 12, 251) ORDER BY embedding <=> $mean, id LIMIT 7) x", '(1, 1), (2, 1), (10, -1.0/3), (11, -1.0/3), (12, -1.0/3)')), 'away from the disliked; excluded ones left out');
+is(sql(q{SELECT count(*) FROM vecsync.recommend('items', '{}')}), '0', 'a new user without fallback: nothing');
+is(sql(q{SELECT count(*), max(score) FROM vecsync.recommend('items', ARRAY['9999']::jsonb[], fallback => 'item 5')}), '10|1', 'only keys that are gone: the fallback');
+is(sql(q{SELECT count(*) FROM vecsync.recommend('items', ARRAY['1']::jsonb[], ARRAY['251']::jsonb[])}), '10', 'liked and disliked alike: still an answer');
+is(sql(q{SELECT count(*), bool_and(metadata->>'cat' = 'c1') FROM vecsync.recommend('items', ARRAY['1','9999']::jsonb[], filter => '{"cat": {"$in": ["c1"]}}', return_metadata => 'all', top_k => 1000)}), '99|t', 'a filter; a key that is gone is ignored');
+fails(q{SELECT * FROM vecsync.recommend('items', '{1}', recency => 0)}, qr/22023.*recency/s, 'recency 0');
+fails(q{SELECT * FROM vecsync.recommend('nothing', '{1}')}, qr/42704/, 'unknown vectorizer');
+
+# ---- duplicates and clusters ---------------------------------------------------------------
+my $exact = q{SELECT count(*) FROM items x JOIN items y ON x.id < y.id WHERE 1 - (x.embedding <=> y.embedding) >= %s};
+for my $threshold (0.95, 0.8, -1)
+{
+	is(sql("SELECT count(*), count(DISTINCT (a, b)), bool_and(a < b), min(score) >= $threshold FROM vecsync.duplicates('items', $threshold)"),
+		sql(sprintf($exact, $threshold)) =~ s/(.*)/$1|$1|t|t/r, "duplicates at $threshold: what exact search finds, each once");
+}
+is(sql(q{SELECT count(*) FROM vecsync.duplicates('items', 0.95, filter => '{"cat": "c1", "id": {"$lt": 250}}')}),
+	sql(q{SELECT count(*) FROM items x JOIN items y ON x.id < y.id WHERE 1 - (x.embedding <=> y.embedding) >= 0.95 AND x.cat = 'c1' AND y.cat = 'c1' AND x.id < 250 AND y.id < 250}), 'duplicates under a filter');
+is(sql(q{SELECT count(*), count(DISTINCT key), min(cluster), max(cluster) = count(DISTINCT cluster), min(score) >= 0.8 FROM vecsync.clusters('items')}), '500|500|1|t|t', 'clusters: every row in one');
+is(sql(q{WITH c AS (SELECT * FROM vecsync.clusters('items', 0.9)), l AS (SELECT cluster, min((key->>'id')::int) AS leader FROM c GROUP BY 1)
+	SELECT count(*) FROM l a JOIN l b ON a.cluster < b.cluster JOIN items x ON x.id = a.leader JOIN items y ON y.id = b.leader WHERE 1 - (x.embedding <=> y.embedding) >= 0.9}), '0', 'leaders are not near to each other');
+fails(q{SET work_mem = '64kB'; CREATE TABLE wide (id int PRIMARY KEY, t text, embedding vector(8)); INSERT INTO wide SELECT i, '', ARRAY[i,1,1,1,1,1,1,1]::vector FROM generate_series(1, 2000) i;
+	SELECT vecsync.create_vectorizer('wide', model => 'm', content => 't', enqueue_existing => false); SELECT count(*) FROM vecsync.clusters('wide')}, qr/54000.*work_mem/s, 'clusters beyond work_mem');
+
+# ---- matrix, classify, context -----------------------------------------------------------------
+is(sql(q{SELECT count(*), bool_and(abs(score - (1 - (x.embedding <=> y.embedding))) < 1e-6), count(*) FILTER (WHERE a = b) FROM vecsync.similarity_matrix('items', ARRAY['1', '2', '9999', '251']::jsonb[])
+	JOIN items x ON x.id = (a->>'id')::int JOIN items y ON y.id = (b->>'id')::int}), '9|t|3', 'similarity matrix');
+$service->scenario(dims => 8);
+is(sql(q{SELECT bool_and(abs(score - (1 - (embedding <=> expected_vector(label, 8)))) < 1e-6), count(*), string_agg(label, ' ' ORDER BY score DESC) = string_agg(label, ' ' ORDER BY n)
+	FROM (SELECT row_number() OVER () AS n, * FROM vecsync.classify('items', '7', ARRAY['rock', 'jazz', 'pop'])) c, items WHERE id = 7}), 't|3|t', 'classify: labels in order');
+sql(q{SELECT * FROM vecsync.classify('items', '8', ARRAY['rock', 'jazz', 'pop'])});
+is($service->stats->{requests}, 1, 'the labels\' vectors are kept, and were one request');
+fails(q{SELECT * FROM vecsync.classify('items', '9999', '{a}')}, qr/P0002/, 'classify an unknown row');
+is(sql(q{SELECT vecsync.context('items', 'item 5', max_chars => 30, top_k => 3)}) =~ tr/\n//, 4, 'context: as many whole texts as fit');
+is(sql(q{SELECT length(vecsync.context('items', 'item 5', max_chars => 10)) <= 10}), 't', 'and no more');
+is(sql(q{SELECT vecsync.context('items', 'item 5', filter => '{"id": 0}')}), '', 'nothing found, nothing said');
+sql(q{CREATE TABLE long (id int PRIMARY KEY, t text); INSERT INTO long VALUES (1, repeat('word ', 500) || 'needle ' || repeat('word ', 500))});
+VecsyncNode::vectorizer($node, $service, 'long', 't');
+VecsyncNode::settle($node, 'long');
+like(sql(q{SELECT vecsync.context('long', 'needle', max_chars => 100)}), qr/^\.\.\..*needle.*\.\.\.$/, 'a long text is cut around the words of the query');
+
+# ---- the index ------------------------------------------------------------------------------
+SKIP:
+{
+	my ($status) = $node->psql('postgres', 'CREATE INDEX ON items USING hnsw (embedding vector_cosine_ops)');
+	skip 'no hnsw', 2 if $status;
+	is(sql(q{SET enable_seqscan = off; SELECT count(*) FROM vecsync.duplicates('items')}), sql(sprintf($exact, 0.95)), 'duplicates through the index');
+	is(sql(q{SET enable_seqscan = off; SELECT count(*) FROM vecsync.clusters('items')}), '500', 'clusters through the index');
+}
+
+# ---- namespaces and rights ----------------------------------------------------------------------
+sql(q{CREATE TABLE ours (id int PRIMARY KEY, t text, tenant text); INSERT INTO ours SELECT i, 'same', 'n' || i % 2 FROM generate_series(1, 20) i});
+VecsyncNode::vectorizer($node, $service, 'ours', 't', q{namespace => 'tenant'});
+VecsyncNode::settle($node, 'ours');
+is(sql(q{SELECT count(*) FROM vecsync.duplicates('ours', namespace => 'n1')}), '45', 'duplicates of a namespace');
+is(sql(q{SELECT count(*) FROM vecsync.clusters('ours', namespace => 'n0')}), '10', 'clusters of a namespace');
+is(sql(q{SELECT count(*) FROM vecsync.similar('ours', '2', namespace => 'n0', top_k => 100)}), '9', 'similar in a namespace');
+is(sql(q{SELECT count(*) FROM vecsync.recommend('ours', '{1,2}', namespace => 'n0', top_k => 100)}), '9', 'recommend in a namespace');
+is(sql(q{SELECT count(*) FROM vecsync.similarity_matrix('ours', '{1,2,3}', namespace => 'n0')}), '1', 'a matrix of a namespace');
+is(sql(q{SELECT length(vecsync.context('ours', 'x', namespace => 'n0', top_k => 3, separator => ''))}), '12', 'the context of a namespace');
+for my $call (q{similar('ours', '2')}, q{recommend('ours', '{2}')}, q{duplicates('ours')}, q{clusters('ours')}, q{similarity_matrix('ours', '{2}')}, q{classify('ours', '2', '{a}')}, q{context('ours', 'x')})
+{
+	fails("SELECT * FROM vecsync.$call", qr/22023.*has namespaces, and none is given/s, "$call must name a namespace");
+}
+fails(q{SELECT * FROM vecsync.similar('ours', '1', namespace => 'n0')}, qr/P0002/, 'a row of another namespace');
+fails(q{SELECT * FROM vecsync.classify('ours', '1', '{a}', namespace => 'n0')}, qr/P0002/, 'nor classify');
+sql(q{CREATE ROLE reader; GRANT SELECT ON items TO reader; ALTER TABLE items ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON items USING (id <= 10 OR id BETWEEN 251 AND 255)});
+is(sql(q{SET ROLE reader; SELECT count(*) FROM vecsync.duplicates('items', 0.999)}), '5', 'duplicates under row level security');
+is(sql(q{SET ROLE reader; SELECT count(*) FROM vecsync.clusters('items')}), '15', 'clusters under row level security');
+is(sql(q{SET ROLE reader; SELECT count(*) FROM vecsync.similarity_matrix('items', '{1,2,100}')}), '4', 'a matrix under row level security');
+is(sql(q{SET ROLE reader; SELECT count(*) FROM vecsync.recommend('items', '{1,100}', top_k => 100)}), '14', 'recommend under row level security');
+is(sql(q{SET ROLE reader; SELECT vecsync.context('items', 'x', top_k => 100) ~ 'item 100'}), 'f', 'the context under row level security');
+fails(q{SET ROLE reader; SELECT * FROM vecsync.similar('items', '100')}, qr/P0002/, 'similar to a hidden row');
+fails(q{SET ROLE reader; SELECT * FROM vecsync.duplicates('ours', namespace => 'n1')}, qr/42501/, 'no right, no duplicates');
+
+$node->stop;
+done_testing();
