@@ -169,7 +169,7 @@ start_walk(FunctionCallInfo fcinfo, Walk *walk)
 	walk->row_context = AllocSetContextCreate(CurrentMemoryContext, "vecsync row", ALLOCSET_DEFAULT_SIZES);
 }
 
-/* vecsync._pairs(name, threshold, filter, namespace) -> (a jsonb, b jsonb, score float8); a pair may come twice */
+/* vecsync._pairs(name, threshold, filter, namespace) -> (a jsonb, b jsonb, score float8); pairs may repeat */
 Datum
 groups_pairs(PG_FUNCTION_ARGS)
 {
@@ -198,7 +198,7 @@ groups_clusters(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* vecsync._vectors(name text, keys jsonb[], namespace text) -> (n int, key jsonb, v vector): those there are */
+/* vecsync._vectors(name text, keys jsonb[], namespace text) -> (n int, key jsonb, v vector) */
 Datum
 groups_vectors(PG_FUNCTION_ARGS)
 {
