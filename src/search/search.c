@@ -31,9 +31,24 @@ PG_FUNCTION_INFO_V1(search_vectors);
 /* The arguments of vecsync.search, in their order. */
 enum
 {
-	ARG_NAME, ARG_QUERY, ARG_QUERY_VECTOR, ARG_QUERY_KEY, ARG_TOP_K, ARG_FILTER, ARG_MIN_SCORE, ARG_NAMESPACE,
-	ARG_MODE, ARG_FUSION, ARG_VECTOR_WEIGHT, ARG_RERANK, ARG_RERANK_ERROR, ARG_EXCLUDE, ARG_SNIPPET_LENGTH,
-	ARG_METADATA, ARG_VALUES
+	ARG_NAME,
+	ARG_QUERY,
+	ARG_QUERY_VECTOR,
+	ARG_QUERY_KEY,
+	ARG_TOP_K,
+	ARG_FILTER,
+	ARG_MIN_SCORE,
+	ARG_NAMESPACE,
+	ARG_MODE,
+	ARG_FUSION,
+	ARG_VECTOR_WEIGHT,
+	ARG_RERANK,
+	ARG_RERANK_ERROR,
+	ARG_EXCLUDE,
+	ARG_GROUP,
+	ARG_SNIPPET_LENGTH,
+	ARG_METADATA,
+	ARG_VALUES
 };
 
 /* ---- arguments ------------------------------------------------------------------------ */
@@ -104,6 +119,7 @@ read_request(FunctionCallInfo fcinfo, SearchRequest *request)
 	request->min_score = request->has_min_score ? PG_GETARG_FLOAT8(ARG_MIN_SCORE) : 0;
 	request->namespace = text_arg(fcinfo, ARG_NAMESPACE);
 	request->exclude = keys_arg(fcinfo, ARG_EXCLUDE);
+	request->ungrouped = mode == 0 && !PG_ARGISNULL(ARG_GROUP) && !PG_GETARG_BOOL(ARG_GROUP);
 	request->values = !PG_ARGISNULL(ARG_VALUES) && PG_GETARG_BOOL(ARG_VALUES);
 	if (PG_ARGISNULL(ARG_TOP_K) || PG_GETARG_INT32(ARG_TOP_K) < 1 ||
 		PG_GETARG_INT32(ARG_TOP_K) > SEARCH_MAX_ROWS)
@@ -145,9 +161,10 @@ vector_of_key(SearchSource *source, SearchRequest *request, Jsonb *key, MemoryCo
 	bool		isnull = true;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT %s FROM %s WHERE %s", source->vector, source->from,
+	appendStringInfo(&sql, "SELECT %s FROM %s WHERE %s", source->row_vector, source->from,
 					 search_key_condition(source, key));
 	search_append_conditions(&sql, source, &only_namespace);
+	appendStringInfoString(&sql, source->row_group);
 	if (SPI_execute(sql.data, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read a row of vectorizer \"%s\"", source->def->name);
 	if (SPI_processed == 0)
@@ -225,8 +242,8 @@ cut(SearchRows *rows, SearchRequest *request, int top_k)
 static void
 put_row(ReturnSetInfo *rsinfo, SearchRow *row, const char *query, int snippet_length)
 {
-	Datum		values[8];
-	bool		nulls[8] = {false};
+	Datum		values[10];
+	bool		nulls[10] = {false};
 
 	values[0] = JsonbPGetDatum(row->key);
 	values[1] = Float8GetDatum(row->score);
@@ -236,12 +253,16 @@ put_row(ReturnSetInfo *rsinfo, SearchRow *row, const char *query, int snippet_le
 	nulls[3] = !row->has_text_score;
 	values[4] = Float8GetDatum(row->rerank_score);
 	nulls[4] = !row->has_rerank_score;
-	nulls[5] = snippet_length == 0 || row->content == NULL;
-	values[5] = nulls[5] ? (Datum) 0 : CStringGetTextDatum(snippet_make(row->content, query, snippet_length));
-	values[6] = row->metadata;
-	nulls[6] = row->metadata == (Datum) 0;
-	values[7] = row->values;
-	nulls[7] = row->values == (Datum) 0;
+	values[5] = Int32GetDatum(row->chunk_seq);
+	nulls[5] = row->chunk == NULL;
+	values[6] = row->chunk ? CStringGetTextDatum(row->chunk) : (Datum) 0;
+	nulls[6] = row->chunk == NULL;
+	nulls[7] = snippet_length == 0 || row->content == NULL;
+	values[7] = nulls[7] ? (Datum) 0 : CStringGetTextDatum(snippet_make(row->content, query, snippet_length));
+	values[8] = row->metadata;
+	nulls[8] = row->metadata == (Datum) 0;
+	values[9] = row->values;
+	nulls[9] = row->values == (Datum) 0;
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 

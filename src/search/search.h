@@ -33,13 +33,17 @@ typedef struct SearchSource
 	const SearchMetric *metric;
 	int			nkeys;
 	CatalogKeyColumn *keys;
-	char	   *from;			/* schema.table AS s */
-	char	   *vector;			/* s.embedding */
+	bool		chunked;		/* a row has many vectors, each of a piece of its text */
+	char	   *from;			/* schema.table AS s; chunked: joined to its chunks AS c */
+	char	   *rows;			/* schema.table AS s */
+	char	   *vector;			/* s.embedding or c.embedding */
+	char	   *row_vector;		/* one vector of a row: s.embedding, or the mean of its chunks' */
+	char	   *row_group;		/* what row_vector needs behind WHERE */
 	char	   *vector_schema;
 	char	   *key_columns;	/* s.id AS k1, ... */
 	char	   *key_order;		/* s.id, ... */
 	char	   *key_json;		/* jsonb_build_object('id', r.k1, ...) */
-	char	   *content;		/* (SELECT c.content FROM view AS c WHERE c.k1 = r.k1 ...) */
+	char	   *content;		/* (SELECT t.content FROM view AS t WHERE t.k1 = r.k1 ...) */
 	char	   *namespace;		/* an expression over s, or NULL */
 	Oid			namespace_type;
 	char	   *words;			/* the text leg's expression over s, or NULL */
@@ -71,6 +75,7 @@ typedef struct SearchRequest
 	SearchMetadata metadata;
 	bool		values;
 	bool		content;		/* the rows' texts are needed */
+	bool		ungrouped;		/* chunks, not the best one of each row */
 } SearchRequest;
 
 typedef struct SearchRow
@@ -84,6 +89,8 @@ typedef struct SearchRow
 	double		text_score;
 	double		rerank_score;
 	char	   *content;		/* NULL: none or not asked */
+	int			chunk_seq;		/* -1: none */
+	char	   *chunk;
 	Datum		metadata;		/* 0: none */
 	Datum		values;
 	int			rank;			/* in the leg that found it, from 1 */

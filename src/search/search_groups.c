@@ -163,6 +163,11 @@ start_walk(FunctionCallInfo fcinfo, Walk *walk)
 				errmsg("name and threshold must not be null"));
 	walk->source = search_source(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	walk->threshold = PG_GETARG_FLOAT8(1);
+	if (walk->source->chunked)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("vectorizer \"%s\" has many vectors for a row", walk->source->def->name),
+				errhint("Make another vectorizer of the table without chunking."));
 	walk->request.filter = PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2);
 	walk->request.namespace = PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3));
 	walk->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -226,11 +231,12 @@ groups_vectors(PG_FUNCTION_ARGS)
 		if (nulls[i])
 			continue;
 		initStringInfo(&sql);
-		appendStringInfo(&sql, "SELECT %s, r.v FROM (SELECT %s, %s AS v FROM %s WHERE %s IS NOT NULL AND %s",
-						 source->key_json, source->key_columns, source->vector, source->from, source->vector,
-						 search_key_condition(source, DatumGetJsonbP(elements[i])));
+		appendStringInfo(&sql,
+						 "SELECT %s, r.v FROM (SELECT %s, %s AS v FROM %s WHERE %s IS NOT NULL AND %s",
+						 source->key_json, source->key_columns, source->row_vector, source->from,
+						 source->vector, search_key_condition(source, DatumGetJsonbP(elements[i])));
 		search_append_conditions(&sql, source, &request);
-		appendStringInfoString(&sql, ") AS r");
+		appendStringInfo(&sql, "%s) AS r", source->row_group);
 		if (SPI_execute(sql.data, true, 1) != SPI_OK_SELECT)
 			elog(ERROR, "could not read a row of vectorizer \"%s\"", source->def->name);
 		if (SPI_processed == 1)

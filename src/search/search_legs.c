@@ -24,6 +24,7 @@
 #include "search/search.h"
 
 #define RRF_CONSTANT 60.0
+#define CHUNKS_PER_ROW 4		/* chunks to look at for each row wanted, at first */
 #define NEAR_FIRST 24
 #define TIES 100				/* rows at the distance of the last one, at most, before all are compared */
 
@@ -66,7 +67,7 @@ keep(Datum value, bool isnull, MemoryContext context)
 	return value;
 }
 
-/* The rows of the last statement: key, d, metadata, values, content. */
+/* The rows of the last statement: see begin_statement in search_sql.c. */
 static SearchRows
 collect(MemoryContext context)
 {
@@ -77,10 +78,10 @@ collect(MemoryContext context)
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		SearchRow  *row = &result.rows[result.count];
-		Datum		values[5];
-		bool		nulls[5];
+		Datum		values[7];
+		bool		nulls[7];
 
-		for (int c = 0; c < 5; c++)
+		for (int c = 0; c < 7; c++)
 			values[c] = SPI_getbinval(table->vals[i], table->tupdesc, c + 1, &nulls[c]);
 		row->score = DatumGetFloat8(values[1]);
 		if (isnan(row->score))
@@ -90,10 +91,68 @@ collect(MemoryContext context)
 		row->values = keep(values[3], nulls[3], context);
 		if (!nulls[4])
 			row->content = MemoryContextStrdup(context, TextDatumGetCString(values[4]));
+		row->chunk_seq = nulls[5] ? -1 : DatumGetInt32(values[5]);
+		if (!nulls[6])
+			row->chunk = MemoryContextStrdup(context, TextDatumGetCString(values[6]));
 		row->rank = ++result.count;
 	}
 	SPI_freetuptable(table);
 	return result;
+}
+
+typedef struct FusedKey
+{
+	Jsonb	   *key;
+	int			index;
+} FusedKey;
+
+static uint32
+key_hash(const void *entry, Size size)
+{
+	Jsonb	   *key = *(Jsonb *const *) entry;
+
+	return hash_bytes((const unsigned char *) key, VARSIZE(key));
+}
+
+static int
+key_compare(const void *a, const void *b, Size size)
+{
+	Jsonb	   *left = *(Jsonb *const *) a;
+	Jsonb	   *right = *(Jsonb *const *) b;
+
+	return VARSIZE(left) != VARSIZE(right) || memcmp(left, right, VARSIZE(left)) != 0;
+}
+
+static HTAB *
+make_key_table(int size)
+{
+	HASHCTL		control = {.keysize = sizeof(Jsonb *), .entrysize = sizeof(FusedKey), .hash = key_hash,
+						   .match = key_compare, .hcxt = CurrentMemoryContext};
+
+	return hash_create("vecsync keys", size + 1, &control,
+					   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+}
+
+/* Of the chunks of one row, the first. */
+static void
+keep_best_chunks(SearchRows *rows)
+{
+	HTAB	   *keys = make_key_table(rows->count);
+	int			n = 0;
+
+	for (int i = 0; i < rows->count; i++)
+	{
+		bool		found;
+
+		(void) hash_search(keys, &rows->rows[i].key, HASH_ENTER, &found);
+		if (found)
+			continue;
+		rows->rows[n] = rows->rows[i];
+		rows->rows[n].rank = n + 1;
+		n++;
+	}
+	rows->count = n;
+	hash_destroy(keys);
 }
 
 /*
@@ -114,10 +173,14 @@ run_vector(SearchSource *source, SearchRequest *request, int limit, bool exact, 
 		elog(ERROR, "could not search vectorizer \"%s\"", source->def->name);
 	found = SPI_processed;
 	rows = collect(context);
+	if (source->chunked && !request->ungrouped)
+		keep_best_chunks(&rows);
 	if (exact)
 		*enough = true;
-	else if (found < top_k)
+	else if (found < limit && rows.count < top_k)
 		*enough = !search_plan_uses_vector_index(plan);
+	else if (rows.count < top_k)
+		*enough = false;		/* more chunks than rows */
 	else
 		*enough = found < limit || rows.count <= top_k ||
 			rows.rows[top_k - 1].score != rows.rows[rows.count - 1].score;
@@ -135,10 +198,16 @@ SearchRows
 search_vector_leg(SearchSource *source, SearchRequest *request, MemoryContext context)
 {
 	bool		enough;
-	SearchRows	rows = run_vector(source, request, request->top_k + 1, false, context, &enough);
+	SearchRows	rows;
 
-	if (!enough && rows.count == request->top_k)
-		rows = run_vector(source, request, request->top_k + TIES, false, context, &enough);
+	if (source->chunked && !request->ungrouped)
+		rows = run_vector(source, request, request->top_k * CHUNKS_PER_ROW + TIES, false, context, &enough);
+	else
+	{
+		rows = run_vector(source, request, request->top_k + 1, false, context, &enough);
+		if (!enough && rows.count == request->top_k)
+			rows = run_vector(source, request, request->top_k + TIES, false, context, &enough);
+	}
 	if (!enough)
 		rows = run_vector(source, request, request->top_k, true, context, &enough);
 	for (int i = 0; i < rows.count; i++)
@@ -246,29 +315,6 @@ search_text_leg(SearchSource *source, SearchRequest *request, int limit, MemoryC
 
 /* ---- fusion -------------------------------------------------------------------------------- */
 
-typedef struct FusedKey
-{
-	Jsonb	   *key;
-	int			index;
-} FusedKey;
-
-static uint32
-key_hash(const void *entry, Size size)
-{
-	Jsonb	   *key = *(Jsonb *const *) entry;
-
-	return hash_bytes((const unsigned char *) key, VARSIZE(key));
-}
-
-static int
-key_compare(const void *a, const void *b, Size size)
-{
-	Jsonb	   *left = *(Jsonb *const *) a;
-	Jsonb	   *right = *(Jsonb *const *) b;
-
-	return VARSIZE(left) != VARSIZE(right) || memcmp(left, right, VARSIZE(left)) != 0;
-}
-
 static double
 fused_score(SearchRequest *request, SearchRow *row, int vector_rank, int text_rank)
 {
@@ -298,10 +344,7 @@ by_score(const void *a, const void *b)
 SearchRows
 search_fuse(SearchSource *source, SearchRequest *request, SearchRows vector, SearchRows text)
 {
-	HASHCTL		control = {.keysize = sizeof(Jsonb *), .entrysize = sizeof(FusedKey), .hash = key_hash,
-						   .match = key_compare, .hcxt = CurrentMemoryContext};
-	HTAB	   *keys = hash_create("vecsync fusion", vector.count + text.count + 1, &control,
-								   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	HTAB	   *keys = make_key_table(vector.count + text.count);
 	SearchRows	fused = {0};
 
 	fused.rows = palloc0(sizeof(SearchRow) * Max(vector.count + text.count, 1));

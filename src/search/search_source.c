@@ -133,7 +133,7 @@ describe_keys(SearchSource *source)
 	initStringInfo(&json);
 	initStringInfo(&content);
 	appendStringInfoString(&json, "pg_catalog.jsonb_build_object(");
-	appendStringInfo(&content, "(SELECT c.content FROM %s AS c WHERE ",
+	appendStringInfo(&content, "(SELECT t.content FROM %s AS t WHERE ",
 					 catalog_relation_name(source->def->content_view));
 	for (int i = 0; i < source->nkeys; i++)
 	{
@@ -143,7 +143,7 @@ describe_keys(SearchSource *source)
 		appendStringInfo(&columns, "%ss.%s AS k%d", comma, name, i + 1);
 		appendStringInfo(&order, "%ss.%s", comma, name);
 		appendStringInfo(&json, "%s%s, r.k%d", comma, quote_literal_cstr(source->keys[i].name), i + 1);
-		appendStringInfo(&content, "%sc.k%d %s r.k%d", i > 0 ? " AND " : "", i + 1, source->keys[i].equal,
+		appendStringInfo(&content, "%st.k%d %s r.k%d", i > 0 ? " AND " : "", i + 1, source->keys[i].equal,
 						 i + 1);
 	}
 	appendStringInfoChar(&json, ')');
@@ -152,6 +152,29 @@ describe_keys(SearchSource *source)
 	source->key_order = order.data;
 	source->key_json = json.data;
 	source->content = content.data;
+}
+
+static void
+describe_chunks(SearchSource *source)
+{
+	StringInfoData from,
+				group;
+
+	initStringInfo(&from);
+	initStringInfo(&group);
+	appendStringInfo(&from, "%s AS c JOIN %s ON ", catalog_relation_name(source->def->chunk_table),
+					 source->rows);
+	for (int i = 0; i < source->nkeys; i++)
+	{
+		const char *name = quote_identifier(source->keys[i].name);
+
+		appendStringInfo(&from, "%ss.%s %s c.k%d", i > 0 ? " AND " : "", name, source->keys[i].equal, i + 1);
+		appendStringInfo(&group, "%ss.%s", i > 0 ? ", " : " GROUP BY ", name);
+	}
+	source->from = from.data;
+	source->vector = "c.embedding";
+	source->row_vector = psprintf("%s.avg(c.embedding)", source->vector_schema);
+	source->row_group = group.data;
 }
 
 /*
@@ -217,19 +240,22 @@ make_source(const char *name)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("table \"%s\" has no primary key", get_rel_name(source->def->source)));
-	if (OidIsValid(source->def->chunk_table))
-		ereport(ERROR,
-				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("vectorizer \"%s\" keeps its vectors in a table of chunks", name),
-				errhint("Search the view %s_chunks by ORDER BY embedding <=> vecsync.embed(...).",
-						name));
-	if (source->def->target_column == NULL)
+	source->rows = psprintf("%s AS s", catalog_relation_name(source->def->source));
+	source->chunked = OidIsValid(source->def->chunk_table);
+	if (source->def->target_column == NULL && !source->chunked)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_TABLE),
 				errmsg("the content view of vectorizer \"%s\" is missing", name));
-	source->from = psprintf("%s AS s", catalog_relation_name(source->def->source));
-	source->vector = psprintf("s.%s", quote_identifier(source->def->target_column));
 	source->vector_schema = catalog_vector_schema();
+	if (source->chunked)
+		describe_chunks(source);
+	else
+	{
+		source->from = source->rows;
+		source->vector = psprintf("s.%s", quote_identifier(source->def->target_column));
+		source->row_vector = source->vector;
+		source->row_group = "";
+	}
 	describe_keys(source);
 	if (OidIsValid(source->def->search_view))
 		describe_search_view(source);

@@ -200,10 +200,17 @@ metadata_columns(SearchSource *source, SearchMetadata level, StringInfo inner, S
 
 /* ---- statements -------------------------------------------------------------------------- */
 
-/* The frame of both legs: key, d, metadata, values, content. */
+/*
+ * The frame of both legs: key, d, metadata, values, content, chunk_seq, chunk.
+ * The text leg of a chunked vectorizer finds rows, not chunks.
+ */
 static void
-begin_statement(StringInfo sql, SearchSource *source, SearchRequest *request, const char *d)
+begin_statement(StringInfo sql, SearchSource *source, SearchRequest *request, const char *d, bool by_words)
 {
+	bool		chunks = source->chunked && !by_words;
+	const char *from = by_words ? source->rows : source->from;
+	char	   *more = "";
+
 	StringInfoData inner,
 				outer;
 
@@ -216,11 +223,24 @@ begin_statement(StringInfo sql, SearchSource *source, SearchRequest *request, co
 		appendStringInfoString(sql, ", NULL::pg_catalog.jsonb");
 	else
 		appendStringInfo(sql, ", (SELECT pg_catalog.to_jsonb(m) FROM (SELECT %s) AS m)", outer.data);
-	appendStringInfo(sql, ", %s, %s FROM (SELECT %s, (%s)::pg_catalog.float8 AS d%s%s FROM %s",
-					 request->values ? "r.v" : "NULL",
-					 request->content ? source->content : "NULL::pg_catalog.text", source->key_columns, d,
-					 inner.data, request->values ? psprintf(", %s AS v", source->vector) : "",
-					 source->from);
+	if (chunks)
+		more = ", c.chunk_seq AS cs, c.chunk AS ct";
+	if (request->values && !(source->chunked && by_words))
+		more = psprintf("%s, %s AS v", more, source->vector);
+	appendStringInfo(sql, ", %s, %s, %s FROM (SELECT %s, (%s)::pg_catalog.float8 AS d%s%s FROM %s",
+					 request->values && !(source->chunked && by_words) ? "r.v" : "NULL",
+					 !request->content ? "NULL::pg_catalog.text" : chunks ? "r.ct" : source->content,
+					 chunks ? "r.cs, r.ct" : "NULL::pg_catalog.int4, NULL::pg_catalog.text",
+					 source->key_columns, d, inner.data, more, from);
+}
+
+static void
+append_outer_order(StringInfo sql, SearchSource *source, bool chunks)
+{
+	for (int i = 0; i < source->nkeys; i++)
+		appendStringInfo(sql, ", r.k%d", i + 1);
+	if (chunks)
+		appendStringInfoString(sql, ", r.cs");
 }
 
 /*
@@ -236,17 +256,31 @@ search_vector_sql(SearchSource *source, SearchRequest *request, int limit, bool 
 									source->metric->operator);
 
 	initStringInfo(&sql);
-	begin_statement(&sql, source, request, distance);
+	begin_statement(&sql, source, request, distance, false);
 	appendStringInfo(&sql, " WHERE %s IS NOT NULL", source->vector);
 	search_append_conditions(&sql, source, request);
+	if (exact && source->chunked && !request->ungrouped)
+	{
+		/* the best chunk of each row */
+		char	   *statement = pstrdup(sql.data);
+		char	   *inner = strstr(statement, " FROM (SELECT ");
+
+		resetStringInfo(&sql);
+		appendBinaryStringInfo(&sql, statement, inner - statement);
+		appendStringInfo(
+			&sql, " FROM (SELECT DISTINCT ON (%s) %s ORDER BY %s, d, c.chunk_seq) AS r ORDER BY r.d",
+			source->key_order, inner + strlen(" FROM (SELECT "), source->key_order);
+		append_outer_order(&sql, source, true);
+		appendStringInfo(&sql, " LIMIT %d", limit);
+		return sql.data;
+	}
 	if (exact)
-		appendStringInfo(&sql, " ORDER BY (%s) OPERATOR(pg_catalog.+) 0::pg_catalog.float8, %s", distance,
-						 source->key_order);
+		appendStringInfo(&sql, " ORDER BY (%s) OPERATOR(pg_catalog.+) 0::pg_catalog.float8, %s%s", distance,
+						 source->key_order, source->chunked ? ", c.chunk_seq" : "");
 	else
 		appendStringInfo(&sql, " ORDER BY %s", distance);
 	appendStringInfo(&sql, " LIMIT %d) AS r ORDER BY r.d", limit);
-	for (int i = 0; i < source->nkeys; i++)
-		appendStringInfo(&sql, ", r.k%d", i + 1);
+	append_outer_order(&sql, source, source->chunked);
 	return sql.data;
 }
 
@@ -277,11 +311,12 @@ search_text_sql(SearchSource *source, SearchRequest *request, int limit, const c
 		match = psprintf("(%s OR %s OPERATOR(%s.%%>) %s)", match, source->words, trgm_schema, query);
 	}
 	initStringInfo(&sql);
-	begin_statement(&sql, source, request, score);
-	appendStringInfo(&sql, " WHERE %s IS NOT NULL AND %s", source->vector, match);
+	begin_statement(&sql, source, request, score, true);
+	appendStringInfo(&sql, " WHERE %s", match);
+	if (!source->chunked)
+		appendStringInfo(&sql, " AND %s IS NOT NULL", source->vector);
 	search_append_conditions(&sql, source, request);
 	appendStringInfo(&sql, " ORDER BY d DESC, %s LIMIT %d) AS r ORDER BY r.d DESC", source->key_order, limit);
-	for (int i = 0; i < source->nkeys; i++)
-		appendStringInfo(&sql, ", r.k%d", i + 1);
+	append_outer_order(&sql, source, false);
 	return sql.data;
 }
