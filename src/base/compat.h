@@ -73,11 +73,6 @@
 #define compat_database_owned(dbid, roleid) pg_database_ownercheck((dbid), (roleid))
 #endif
 
-/* 18 puts the mark of a function that never returns before its declaration, under this name. */
-#ifndef pg_noreturn
-#define pg_noreturn __attribute__((noreturn))
-#endif
-
 /* A database whose DROP was interrupted; 15 has the mark from 15.4 on, its name only later. */
 #define compat_database_is_invalid(form) ((form)->datconnlimit == -2)
 
