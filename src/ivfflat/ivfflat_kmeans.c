@@ -19,7 +19,7 @@
 #include "utils/memutils.h"
 
 #define SEED			UINT64CONST(0x6c69737473)
-#define ITERATIONS		20
+#define ITERATIONS		10
 #define ENOUGH			0.002	/* share of samples that may still change their center at the end */
 
 /* The start looks at no more samples than these: it needs a pass over them for every center. */
