@@ -98,7 +98,7 @@ typedef struct HnswMetaPage
 	uint32		node_count;		/* numbers below this have been given out */
 	uint32		entry_nodes;	/* the first so many are a sample of those of the build */
 	uint32		built_nodes;	/* as many were there when the build ended */
-	uint32		free_head;		/* list of freed numbers, linked by HnswNode.next */
+	uint32		free_head;		/* list of freed numbers, linked by next_free */
 	uint32		free_count;
 
 	/* Reserved, zero. */
@@ -129,12 +129,13 @@ typedef struct HnswNode
 {
 	uint16		count;			/* of neighbors */
 	uint8		generation;		/* equals the sketch's */
-	uint8		reserved;
+	uint8		is_free;		/* as the sketch says */
 	uint32		version;		/* changes with the list of neighbors */
-	uint32		next;			/* next alias, or next free number; HNSW_NO_NODE ends the list */
+	uint32		next;			/* next alias, or HNSW_NO_NODE; kept when freed, for those on their way */
 	uint32		hash;			/* of the value */
 	QuantFactors factors;
-	uint32		reserved2[2];
+	uint32		next_free;		/* of a free number; HNSW_NO_NODE ends the list */
+	uint32		reserved;
 	uint32		neighbors[FLEXIBLE_ARRAY_MEMBER];	/* 2 * m, then code_bytes of code */
 } HnswNode;
 

@@ -24,7 +24,8 @@ typedef struct HnswShared
 	/*
 	 * Phase 0: rows go into the graph.  Whoever finds it full arrives and
 	 * waits for the others; one of them then writes it out (phase 1), and
-	 * from phase 2 on rows go to the pages.
+	 * from phase 2 on rows go to the pages.  Who has no more rows leaves
+	 * without arriving, so that the phase stands for nothing else.
 	 */
 	Barrier		barrier;
 
@@ -32,9 +33,8 @@ typedef struct HnswShared
 	double		heap_rows;
 	double		index_rows;
 	bool		broken_hot_chain;
+	bool		written;		/* the graph, before the end */
 } HnswShared;
-
-#define HNSW_GRAPH_WRITTEN 2	/* the phase */
 
 /* One process's part of a build. */
 typedef struct HnswBuild

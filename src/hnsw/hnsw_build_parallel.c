@@ -8,6 +8,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "base/compat.h"
+#include "base/debug_point.h"
 #include "catalog/index.h"
 #include "executor/instrument.h"
 #include "hnsw/hnsw_build.h"
@@ -126,11 +127,11 @@ participate(HnswBuild *build, ParallelTableScanDesc parallel_scan)
 	int			phase = BarrierAttach(&shared->barrier);
 
 	hnsw_graph_attach(&build->graph, &build->ix, build->header, true);
-	if (phase == HNSW_GRAPH_WRITTEN - 1)
+	if (phase == 1)
 		BarrierArriveAndWait(&shared->barrier, PG_WAIT_EXTENSION);
 	build->written = phase > 0;
 	hnsw_build_scan(build, table_beginscan_parallel(build->heap, parallel_scan));
-	BarrierArriveAndDetach(&shared->barrier);
+	BarrierDetach(&shared->barrier);
 
 	SpinLockAcquire(&shared->mutex);
 	shared->heap_rows += build->heap_rows;
@@ -149,7 +150,12 @@ hnsw_graph_full_parallel(HnswBuild *build)
 	Barrier    *barrier = &build->shared->barrier;
 
 	if (BarrierArriveAndWait(barrier, PG_WAIT_EXTENSION))
+	{
 		hnsw_write_graph(&build->ix, &build->graph);
+		SpinLockAcquire(&build->shared->mutex);
+		build->shared->written = true;
+		SpinLockRelease(&build->shared->mutex);
+	}
 	BarrierArriveAndWait(barrier, PG_WAIT_EXTENSION);
 }
 
@@ -226,7 +232,7 @@ hnsw_end_parallel(HnswBuild *build)
 	build->heap_rows = shared->heap_rows;
 	build->index_rows = shared->index_rows;
 	build->info->ii_BrokenHotChain = shared->broken_hot_chain;
-	build->written = BarrierPhase(&shared->barrier) >= HNSW_GRAPH_WRITTEN;
+	build->written = shared->written;
 }
 
 /* A worker's life. */
@@ -257,6 +263,7 @@ hnsw_build_worker(dsm_segment *segment, shm_toc *toc)
 	hnsw_open(&build.ix, build.index);
 
 	InstrStartParallelQuery();
+	DEBUG_POINT("hnsw_build_worker");
 	participate(&build, shm_toc_lookup(toc, KEY_SCAN, false));
 	InstrEndParallelQuery(&buffers[ParallelWorkerNumber], &wal[ParallelWorkerNumber]);
 

@@ -35,6 +35,7 @@ typedef struct Inspector
 	uint8	   *flags;			/* of each node's sketch */
 	uint8	   *generations;
 	uint32	   *next;			/* of each node */
+	uint32	   *next_free;
 	uint32	   *reached;		/* queue of a walk along the edges */
 	uint8	   *seen;
 
@@ -82,6 +83,12 @@ open_index(Inspector *in, Oid relid)
 	Relation	index;
 
 	memset(in, 0, sizeof(Inspector));
+	if (get_rel_relkind(relid) != RELKIND_INDEX)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("relation with OID %u is not an hnsw index", relid)));
+	if (!compat_relation_owned(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_INDEX, get_rel_name(relid));
 	if (OidIsValid(heap_oid))
 		in->heap = table_open(heap_oid, ShareLock);
 	index = index_open(relid, AccessShareLock);
@@ -98,6 +105,7 @@ open_index(Inspector *in, Oid relid)
 	in->generations = palloc_extended(in->meta.node_count + 1, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	in->seen = palloc_extended(in->meta.node_count + 1, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	in->next = palloc_extended(sizeof(uint32) * ((Size) in->meta.node_count + 1), MCXT_ALLOC_HUGE);
+	in->next_free = palloc_extended(sizeof(uint32) * ((Size) in->meta.node_count + 1), MCXT_ALLOC_HUGE);
 	in->reached = palloc_extended(sizeof(uint32) * ((Size) in->meta.node_count + 1), MCXT_ALLOC_HUGE);
 }
 
@@ -178,6 +186,9 @@ inspect_node(Inspector *in, uint32 id, const HnswNode *node)
 	int			count = Min(node->count, 2 * in->ix.m);
 
 	in->next[id] = node->next;
+	in->next_free[id] = node->next_free;
+	if (node->is_free != ((in->flags[id] & HNSW_STATE_MASK) == HNSW_FREE))
+		problem(in, "node %u: its sketch does not agree whether it is free", id);
 	if (node->count > 2 * in->ix.m)
 		problem(in, "node %u: %u neighbors", id, node->count);
 	if (node->generation != in->generations[id])
@@ -249,11 +260,7 @@ inspect_lists(Inspector *in)
 			in->seen[alias] = 1;
 		}
 	}
-	for (uint32 node = 0; node < count; node++)
-		if ((in->flags[node] & HNSW_STATE_MASK) == HNSW_LIVE && (in->flags[node] & HNSW_ALIAS) != 0 &&
-			!in->seen[node])
-			problem(in, "node %u: alias on no chain", node);
-	for (uint32 node = in->meta.free_head; node < count && length <= count; node = in->next[node], length++)
+	for (uint32 node = in->meta.free_head; node < count && length <= count; node = in->next_free[node], length++)
 		if ((in->flags[node] & HNSW_STATE_MASK) != HNSW_FREE)
 		{
 			problem(in, "node %u: in use, but on the free list", node);

@@ -30,6 +30,9 @@
 #define RERANK_OPERATORS	30
 #define HOPS_PER_EF			1.25
 
+/* Of the entry sample. */
+#define ENTRY_SKETCHES		600
+
 /* Sketch pages are few and stay cached: of so many hops, one finds a sketch page missing. */
 #define HOPS_PER_SKETCH_PAGE 4
 
@@ -40,33 +43,44 @@ hnsw_costestimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost *s
 	IndexOptInfo *info = path->indexinfo;
 	double		rows = Max(info->tuples, 1);
 	double		index_pages = Max(info->pages, 1);
-	double		first_hops;
-	double		all_hops = rows;
+	double		heap_pages = Max(info->rel->pages, 1);
+	double		first_hops = Min(rows, hnsw_ef_search * HOPS_PER_EF);
 	double		random_cost;
 	double		sequential_cost;
 	double		touched;
+	double		heap_fetches;
 
 	*selectivity = 1;
 	*correlation = 0;
 	*pages = index_pages;
 
-	/* The index cannot do without an order. */
-	if (path->indexorderbys == NIL)
+	/* The index cannot do without an order, nor with more than one. */
+	if (list_length(path->indexorderbys) != 1)
 	{
 		*startup = *total = get_float8_infinity();
 		compat_disable_index_path(path);
 		return;
 	}
 
+	/*
+	 * The pages of the first search.  A table whose vectors are stored out of
+	 * line looks small to the planner, which does not count reading them:
+	 * beside it these pages must not look dear.
+	 */
 	get_tablespace_page_costs(info->reltablespace, &random_cost, &sequential_cost);
-	first_hops = Min(rows, hnsw_ef_search * HOPS_PER_EF);
 	touched = Min(index_pages, first_hops * (1 + 1.0 / HOPS_PER_SKETCH_PAGE));
+	touched = index_pages_fetched(touched * loop_count, (BlockNumber) index_pages, index_pages, root) / loop_count;
+	touched = Min(touched, heap_pages / 2);
 
-	/* In a large cache nearly every page is found; in a scan of everything each is read about once. */
-	touched = index_pages_fetched(touched, (BlockNumber) index_pages, index_pages, root);
+	/*
+	 * The first rows in order are each a page of the table on its own.  The
+	 * planner will add the cost of fetching all rows, in which a page counts
+	 * about once, and takes a share of it for the few that are wanted: let a
+	 * page count three times.
+	 */
+	heap_fetches = Min(2 * heap_pages, rows);
 	*startup = touched * random_cost +
-		(first_hops * HOP_OPERATORS + Min(rows, 1024) * ENTRY_OPERATORS) * cpu_operator_cost;
-	*total = *startup + Max(index_pages - touched, 0) * random_cost +
-		(all_hops - first_hops) * HOP_OPERATORS * cpu_operator_cost +
-		rows * RERANK_OPERATORS * cpu_operator_cost;
+		(first_hops * HOP_OPERATORS + Min(rows, ENTRY_SKETCHES) * ENTRY_OPERATORS) * cpu_operator_cost;
+	*total = *startup + heap_fetches * random_cost + Max(index_pages - touched, 0) * random_cost +
+		(rows * RERANK_OPERATORS + (rows - first_hops) * HOP_OPERATORS) * cpu_operator_cost;
 }

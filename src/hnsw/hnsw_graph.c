@@ -74,6 +74,9 @@ void
 hnsw_graph_create(GraphHeader *header, uint32 capacity, int tranche)
 {
 	header->capacity = capacity;
+
+	/* Memory may have been used before, and nobody may take a node for ready that is not. */
+	memset((char *) header + nodes_offset(), 0, sizeof(GraphNode) * (Size) capacity);
 	pg_atomic_init_u32(&header->count, 0);
 	for (int i = 0; i < GRAPH_LOCKS; i++)
 		LWLockInitialize(&header->locks[i].lock, tranche);

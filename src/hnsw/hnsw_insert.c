@@ -192,7 +192,7 @@ write_node(HnswInserter *inserter, ItemPointer tid, uint32 hash, int count, bool
 	hnsw_use_page(page, hnsw_node_offset(g, id) + g->node_size);
 	if (reused)
 	{
-		meta->free_head = node->next;
+		meta->free_head = node->next_free;
 		meta->free_count--;
 	}
 	else
@@ -204,6 +204,7 @@ write_node(HnswInserter *inserter, ItemPointer tid, uint32 hash, int count, bool
 	sketch->factors = inserter->codes.sketch_factors;
 	memcpy(sketch->code, inserter->codes.sketch, ix->spec.sketch_bytes);
 	node->count = count;
+	node->is_free = 0;
 	node->version++;
 	node->next = HNSW_NO_NODE;
 	node->hash = hash;
@@ -243,7 +244,7 @@ chain_alias(HnswInserter *inserter, uint32 twin, uint8 generation, uint32 alias)
 		LockBuffer(high, BUFFER_LOCK_EXCLUSIVE);
 	}
 	node = hnsw_node(g, BufferGetPage(twin_block <= alias_block ? low : high), twin);
-	result = node->generation == generation;
+	result = node->generation == generation && !node->is_free;
 	if (result)
 	{
 		HnswEdit	edit;

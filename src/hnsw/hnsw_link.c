@@ -21,7 +21,7 @@ hnsw_load_code(HnswIndex *ix, uint32 id, uint8 *code, HnswLoaded *loaded)
 	Buffer		buffer = hnsw_read_page(ix, hnsw_node_block(g, id), HNSW_PAGE_NODE);
 	HnswNode   *node = hnsw_node(g, BufferGetPage(buffer), id);
 	HnswSketch *sketch;
-	bool		in_use;
+	bool		in_use = !node->is_free;
 
 	loaded->generation = node->generation;
 	loaded->hash = node->hash;
@@ -29,8 +29,8 @@ hnsw_load_code(HnswIndex *ix, uint32 id, uint8 *code, HnswLoaded *loaded)
 	if (quant_has_code(&ix->spec))
 		memcpy(code, hnsw_node_code(ix, node), ix->spec.code_bytes);
 	UnlockReleaseBuffer(buffer);
-	if (quant_has_code(&ix->spec))
-		return true;
+	if (quant_has_code(&ix->spec) || !in_use)
+		return in_use;
 
 	buffer = hnsw_read_page(ix, hnsw_sketch_block(g, id), HNSW_PAGE_SKETCH);
 	sketch = hnsw_sketch(g, BufferGetPage(buffer), id);
@@ -145,7 +145,8 @@ hnsw_link(HnswLinker *linker, const HnswNeighbor *to, const HnswNeighbor *added)
 		node = hnsw_node(g, BufferGetPage(buffer), to->node);
 		if (node->count > 2 * ix->m)
 			hnsw_corrupted(ix->rel, block, "too many neighbors");
-		if (node->generation != to->generation || contains(node->neighbors, node->count, added->node))
+		if (node->generation != to->generation || node->is_free ||
+			contains(node->neighbors, node->count, added->node))
 		{
 			UnlockReleaseBuffer(buffer);
 			return;

@@ -160,7 +160,23 @@ geometry_is_sound(const HnswMetaPage *meta)
 		(uint64) g->extent_node_pages * g->nodes_per_page >= g->extent_nodes &&
 		meta->m >= 2 && meta->m <= HNSW_MAX_M && meta->dims > 0 && meta->dims <= BLCKSZ * 8 &&
 		meta->code_dims > 0 && meta->code_dims <= meta->dims &&
-		meta->node_count <= HNSW_MAX_NODES && meta->entry_nodes <= meta->node_count;
+		meta->node_count <= HNSW_MAX_NODES && meta->entry_nodes <= meta->node_count &&
+		meta->kind >= QUANT_PLAIN && meta->kind <= QUANT_BITS &&
+		(meta->code_bits == 0 || meta->code_bits == 4 || meta->code_bits == 8) &&
+		((meta->sketch_bits >= 1 && meta->sketch_bits <= 4) || meta->sketch_bits == 8 || meta->sketch_bits == 32) &&
+		(meta->kind != QUANT_ROTATED || (meta->sketch_bits <= 4 && meta->code_bits > 0)) &&
+		(meta->kind == QUANT_ROTATED || meta->code_bits == 0);
+}
+
+/* Whether slots have room for the codes. */
+static bool
+slots_are_sound(const HnswMetaPage *meta, const QuantSpec *spec)
+{
+	const HnswGeometry *g = &meta->geometry;
+
+	return g->sketch_size >= HNSW_SKETCH_HEADER + spec->sketch_bytes && g->sketch_size % MAXIMUM_ALIGNOF == 0 &&
+		g->node_size >= HNSW_NODE_HEADER + sizeof(uint32) * 2 * meta->m + spec->code_bytes &&
+		g->node_size % MAXIMUM_ALIGNOF == 0;
 }
 
 void
@@ -237,6 +253,8 @@ load_cache(Relation index)
 	hnsw_read_meta(index, &meta);
 	spec_from_meta(&spec, &meta);
 	quant_prepare(&spec, NULL);
+	if (!slots_are_sound(&meta, &spec))
+		hnsw_corrupted(index, HNSW_META_BLOCK, "meta page is damaged");
 	signs = sign_floats(&spec);
 	cache = palloc(offsetof(HnswCache, floats) + sizeof(float) * (signs + spec.dims));
 	cache->meta = meta;
@@ -271,7 +289,8 @@ hnsw_open(HnswIndex *ix, Relation index)
 	memset(ix, 0, sizeof(HnswIndex));
 	ix->rel = index;
 	ix->opclass = hnsw_opclass(index);
-	(void) hnsw_column_dims(index, &ix->opclass);
+	if (hnsw_column_dims(index, &ix->opclass) != (int) cache->meta.dims)
+		hnsw_corrupted(index, HNSW_META_BLOCK, "dimensions do not agree with the column");
 	ix->geometry = cache->meta.geometry;
 	ix->m = cache->meta.m;
 	ix->ef_construction = cache->meta.ef_construction;

@@ -17,7 +17,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
-/* Remembered buffers of all indexes together; beyond it all but the current one's are forgotten. */
+/* Remembered buffers of one index at most, and of all together before they are forgotten. */
 #define HINTS_MAX_BYTES		(64 * 1024 * 1024)
 
 /* Every so many pins by memory one goes through the buffer table, to keep the page's usage count up. */
@@ -63,11 +63,7 @@ hnsw_refresh_hints(HnswIndex *ix, uint32 node_count)
 	bool		found;
 
 	ix->hints = NULL;
-	if (hints_table != NULL && hints_bytes > HINTS_MAX_BYTES)
-	{
-		hints_table = NULL;
-		MemoryContextReset(hints_context);
-	}
+	blocks = Min(blocks, HINTS_MAX_BYTES / sizeof(Buffer));
 	if (hints_table == NULL)
 		create_table();
 	hints = hash_search(hints_table, &file, HASH_ENTER, &found);
@@ -77,9 +73,16 @@ hnsw_refresh_hints(HnswIndex *ix, uint32 node_count)
 		hints->uses = 0;
 		hints->buffers = NULL;
 	}
+	if (hints->size < blocks && hints_bytes > HINTS_MAX_BYTES)
+	{
+		/* Forget everything, once; the caller gets its entry with the next call. */
+		hints_table = NULL;
+		MemoryContextReset(hints_context);
+		return;
+	}
 	if (hints->size < blocks)
 	{
-		uint32		size = blocks + blocks / 8 + 64;
+		uint32		size = Min(blocks + blocks / 8 + 64, HINTS_MAX_BYTES / sizeof(Buffer));
 		int			flags = MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO | MCXT_ALLOC_NO_OOM;
 		Buffer	   *buffers = MemoryContextAllocExtended(hints_context, sizeof(Buffer) * (Size) size, flags);
 

@@ -49,8 +49,8 @@ typedef struct HnswScan
 	MemoryContext context;		/* lives as long as the scan */
 	MemoryContext row_context;	/* for one row's exact distance */
 	bool		started;
-	bool		query_null;
-	Datum		query;			/* NULL query: any order will do */
+	bool		any_order;		/* the query is NULL, or has no direction: all rows are equally near */
+	Datum		query;
 
 	HnswReady  *ready;
 	int			ready_count;
@@ -247,16 +247,23 @@ start_scan(IndexScanDesc scan, HnswScan *state)
 	state->sweep = NULL;
 	state->started = true;
 
-	state->query_null = (scan->orderByData->sk_flags & SK_ISNULL) != 0;
 	state->query = scan->orderByData->sk_argument;
-	if (state->query_null)
+	state->any_order = (scan->orderByData->sk_flags & SK_ISNULL) != 0;
+	if (!state->any_order)
+	{
+		MemoryContextSwitchTo(state->row_context);
+		value = hnsw_form_value(&state->ix.opclass, state->query, state->ix.spec.dims, &indexable);
+		MemoryContextSwitchTo(state->context);
+		state->any_order = !indexable;
+	}
+	if (state->any_order)
 	{
 		state->search.found_count = 0;
+		state->search.frontier_count = 0;
 		state->exhausted = true;
 	}
 	else
 	{
-		value = hnsw_form_value(&state->ix.opclass, state->query, state->ix.spec.dims, &indexable);
 		hnsw_search_start(&state->search, value, hnsw_ef_search + EXTRA_CANDIDATES);
 		hnsw_search_run(&state->search);
 		take_found(state);
@@ -282,7 +289,7 @@ exact_distance(IndexScanDesc scan, HnswScan *state, ItemPointer tid, float *dist
 		return false;
 	state->search.counters.reranks++;
 	*distance = 0;
-	if (state->query_null)
+	if (state->any_order)
 		return true;
 	if (state->attribute != 0)
 		value = slot_getattr(state->slot, state->attribute, &isnull);
@@ -311,7 +318,10 @@ exact_distance(IndexScanDesc scan, HnswScan *state, ItemPointer tid, float *dist
 	return true;
 }
 
-/* Look at a node's row, and put it back with its exact distance; its aliases come behind it. */
+/*
+ * Look at a node's row, and put it back with its exact distance.  Its first
+ * alias comes behind it, with the same distance: equal values.
+ */
 static void
 rerank(IndexScanDesc scan, HnswScan *state, const HnswReady *entry)
 {
@@ -321,21 +331,26 @@ rerank(IndexScanDesc scan, HnswScan *state, const HnswReady *entry)
 	HnswSketch *sketch = hnsw_sketch(g, BufferGetPage(buffer), entry->node);
 	HnswReady	row = {.exact = true, .tid = sketch->tid};
 	bool		live = (sketch->flags & HNSW_STATE_MASK) == HNSW_LIVE;
+	float		bound = entry->bound;
 	MemoryContext old;
 
 	UnlockReleaseBuffer(buffer);
+	if (live)
+	{
+		MemoryContextReset(state->row_context);
+		old = MemoryContextSwitchTo(state->row_context);
+		if (exact_distance(scan, state, &row.tid, &row.bound))
+		{
+			ready_push(state, row);
+			bound = row.bound;
+		}
+		MemoryContextSwitchTo(old);
+	}
 	if (entry->next != HNSW_NO_NODE)
 	{
-		push_node(state, entry->bound, entry->next, hnsw_search_alias(&state->search, entry->next));
+		push_node(state, bound, entry->next, hnsw_search_alias(&state->search, entry->next));
 		state->taken = state->search.found_count;
 	}
-	if (!live)
-		return;
-	MemoryContextReset(state->row_context);
-	old = MemoryContextSwitchTo(state->row_context);
-	if (exact_distance(scan, state, &row.tid, &row.bound))
-		ready_push(state, row);
-	MemoryContextSwitchTo(old);
 }
 
 /*
@@ -373,7 +388,7 @@ search_on(HnswScan *state)
 	}
 
 	if (state->sweep == NULL)
-		state->sweep = hnsw_sweep_begin(search, state->query_null, memory);
+		state->sweep = hnsw_sweep_begin(search, state->any_order, memory);
 	state->ended = !hnsw_sweep_next(state->sweep);
 	for (int i = 0; i < state->sweep->count; i++)
 		push_node(state, -FLT_MAX, state->sweep->best[i].node, HNSW_NO_NODE);

@@ -189,6 +189,10 @@ seed(HnswSearch *search, const HnswMetaPage *meta)
 	for (first = 0; first < meta->entry_nodes; first = page_end(g, first))
 		scan_entry_page(search, first, Min(page_end(g, first), meta->entry_nodes), best, &best_count);
 	since = Max(since, first);
+
+	/* When the sample has been deleted, pages are taken from everywhere. */
+	if (best_count < ENTRY_SEEDS)
+		since = 0;
 	if (count > since)
 	{
 		uint32		pages = (count - since + g->sketches_per_page - 1) / g->sketches_per_page;
@@ -203,6 +207,13 @@ seed(HnswSearch *search, const HnswMetaPage *meta)
 			first = extent_first + (node - extent_first) / g->sketches_per_page * g->sketches_per_page;
 			scan_entry_page(search, Max(first, since), Min(page_end(g, first), count), best, &best_count);
 		}
+	}
+
+	/* Almost everything has been deleted: look until something is left. */
+	for (first = 0; best_count == 0 && first < count; first = page_end(g, first))
+	{
+		CHECK_FOR_INTERRUPTS();
+		scan_entry_page(search, first, Min(page_end(g, first), count), best, &best_count);
 	}
 	for (int i = 0; i < best_count; i++)
 		if (visit(search, best[i].node & ~HNSW_DEAD_BIT))
@@ -310,7 +321,7 @@ read_node(HnswSearch *search, HnswCandidate candidate)
 		hnsw_corrupted(ix->rel, block, "too many neighbors");
 	found = add_found(search);
 	found->node = candidate.node;
-	found->next = node->next;
+	found->next = node->is_free ? HNSW_NO_NODE : node->next;
 	found->distance = candidate.distance;
 	if (quant_has_code(&ix->spec))
 		found->distance = quant_code_distance(&search->query, hnsw_node_code(ix, node), node->factors);

@@ -5,7 +5,7 @@
  * A scan comes here when it has been everywhere the edges lead and the
  * executor still wants rows, or when its memory is full.  Each pass hands out
  * the nearest of those not yet handed out, as many as memory allows, and
- * costs one sequential read of the sketch pages.
+ * costs one sequential read of the sketch pages; the first hands out few.
  */
 #include "postgres.h"
 
@@ -15,7 +15,7 @@
 #define SWEEP_MIN_SIZE 256
 #define SWEEP_MAX_SIZE (1 << 20)
 
-/* Everything the search has found counts as handed out; its memory is given back. */
+/* Everything the search has found counts as handed out. */
 HnswSweep *
 hnsw_sweep_begin(HnswSearch *search, bool any_order, Size memory)
 {
@@ -27,8 +27,9 @@ hnsw_sweep_begin(HnswSearch *search, bool any_order, Size memory)
 	sweep->any_order = any_order;
 	sweep->node_count = meta.node_count;
 	sweep->done = palloc_extended(meta.node_count / 8 + 1, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	sweep->size = (int) Min(SWEEP_MAX_SIZE, Max(SWEEP_MIN_SIZE, memory / (8 * sizeof(HnswCandidate))));
-	sweep->best = palloc(sizeof(HnswCandidate) * sweep->size);
+	sweep->most = (int) Min(SWEEP_MAX_SIZE, Max(SWEEP_MIN_SIZE, memory / (8 * sizeof(HnswCandidate))));
+	sweep->size = SWEEP_MIN_SIZE / 4;
+	sweep->best = palloc(sizeof(HnswCandidate) * sweep->most);
 	for (int i = 0; i < search->found_count; i++)
 	{
 		uint32		node = search->found[i].node & ~HNSW_DEAD_BIT;
@@ -89,8 +90,9 @@ hnsw_sweep_next(HnswSweep *sweep)
 	const HnswGeometry *g = &ix->geometry;
 
 	sweep->count = 0;
+	sweep->size = Min(sweep->size * 4, sweep->most);
 	hnsw_refresh_hints(ix, sweep->node_count);
-	for (uint32 node = 0; node < sweep->node_count;)
+	for (uint32 node = 0; node < sweep->node_count && !(sweep->any_order && sweep->count == sweep->size);)
 	{
 		BlockNumber block = hnsw_sketch_block(g, node);
 		Buffer		buffer;

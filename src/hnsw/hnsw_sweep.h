@@ -15,7 +15,8 @@ typedef struct HnswSweep
 	uint8	   *done;			/* bitmap: handed out already */
 	HnswCandidate *best;		/* of the last pass */
 	int			count;
-	int			size;
+	int			size;			/* of the next pass: grows up to most */
+	int			most;
 } HnswSweep;
 
 extern HnswSweep *hnsw_sweep_begin(HnswSearch *search, bool any_order, Size memory);

@@ -114,6 +114,15 @@ check_dims(const char *type, int expected, int dims)
 				 errmsg("different %s dimensions %d and %d", type, expected, dims)));
 }
 
+static bool
+is_zero(const float *x, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (x[i] != 0)
+			return false;
+	return true;
+}
+
 static const float *
 form_sparse(const HnswOpclass *opclass, SparseVector *v, int dims)
 {
@@ -146,6 +155,7 @@ const void *
 hnsw_form_value(const HnswOpclass *opclass, Datum datum, int dims, bool *indexable)
 {
 	const void *result = NULL;
+	bool		sparse_zero = false;
 
 	switch (opclass->type)
 	{
@@ -168,8 +178,13 @@ hnsw_form_value(const HnswOpclass *opclass, Datum datum, int dims, bool *indexab
 				break;
 			}
 		case HNSW_TYPE_SPARSEVEC:
-			result = form_sparse(opclass, DatumGetSparseVector(datum), dims);
-			break;
+			{
+				SparseVector *v = DatumGetSparseVector(datum);
+
+				result = form_sparse(opclass, v, dims);
+				sparse_zero = is_zero(SPARSEVEC_VALUES(v), v->nnz);
+				break;
+			}
 		case HNSW_TYPE_BIT:
 			{
 				VarBit	   *v = DatumGetVarBitP(datum);
@@ -183,15 +198,10 @@ hnsw_form_value(const HnswOpclass *opclass, Datum datum, int dims, bool *indexab
 			}
 	}
 	*indexable = true;
-	if (opclass->metric == QUANT_COSINE)
-	{
-		const float *x = result;
-		bool		zero = true;
 
-		for (int i = 0; i < dims && zero; i++)
-			zero = x[i] == 0;
-		*indexable = !zero;
-	}
+	/* A sparse value is not zero for being folded to zero; it was asked above. */
+	if (opclass->metric == QUANT_COSINE)
+		*indexable = opclass->type == HNSW_TYPE_SPARSEVEC ? !sparse_zero : !is_zero(result, dims);
 	return result;
 }
 

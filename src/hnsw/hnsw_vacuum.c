@@ -25,12 +25,15 @@
 /* Neighbors of dead neighbors that are considered for one list, as a multiple of m. */
 #define REPAIR_CANDIDATES 8
 
+/* Numbers looked through for neighbors of a node that has lost them all. */
+#define REPAIR_FALLBACK 10000
+
 typedef struct Repair
 {
 	HnswIndex	ix;
 	uint32		count;			/* numbers given out */
 	uint8	   *dead;			/* bitmaps by number */
-	uint8	   *alias;
+	uint8	   *skip;			/* aliases, and numbers already free: not nodes of the graph */
 	uint8	   *gone;			/* dead, and to be freed: neither neighbor nor twin of anything */
 	uint8	   *codes;
 	HnswNeighbor *candidates;
@@ -180,8 +183,8 @@ read_states(Repair *repair, IndexVacuumInfo *info)
 				set(repair->gone, i);
 				dead++;
 			}
-			if ((sketch->flags & HNSW_STATE_MASK) != HNSW_FREE && (sketch->flags & HNSW_ALIAS) != 0)
-				set(repair->alias, i);
+			if ((sketch->flags & HNSW_STATE_MASK) == HNSW_FREE || (sketch->flags & HNSW_ALIAS) != 0)
+				set(repair->skip, i);
 		}
 		UnlockReleaseBuffer(buffer);
 	}
@@ -232,16 +235,17 @@ close_chain(Repair *repair, uint32 node)
 	uint32		next = read_next(repair, node);
 	uint32		steps = 0;
 
-	while (next != HNSW_NO_NODE && next < repair->count)
+	/* Aliases newer than the bitmaps are alive; they come first, before older ones. */
+	while (next != HNSW_NO_NODE)
 	{
 		uint32		after;
 
 		CHECK_FOR_INTERRUPTS();
-		if (next == previous || steps++ > repair->count)
+		if (next == previous || steps++ / 2 > repair->count)
 			hnsw_corrupted(repair->ix.rel, hnsw_node_block(&repair->ix.geometry, node),
 						   "chain of aliases has no end");
 		after = read_next(repair, next);
-		if (is_set(repair->dead, next))
+		if (next < repair->count && is_set(repair->dead, next))
 		{
 			if (replace_next(repair, previous, next, after))
 				next = after;
@@ -257,10 +261,6 @@ close_chain(Repair *repair, uint32 node)
 		previous = next;
 		next = after;
 	}
-
-	/* Aliases newer than the bitmaps are alive. */
-	if (next != HNSW_NO_NODE)
-		repair->gone[node / 8] &= ~(1 << (node % 8));
 }
 
 /* Copy a list; returns its length, and in *leaving how many of it are to be freed. */
@@ -300,6 +300,15 @@ by_number(const void *a, const void *b)
 	uint32		y = *(const uint32 *) b;
 
 	return (x > y) - (x < y);
+}
+
+static bool
+contains(const uint32 *ids, int count, uint32 id)
+{
+	for (int i = 0; i < count; i++)
+		if (ids[i] == id)
+			return true;
+	return false;
 }
 
 /* The living of a list, and those of its dead ones' lists, each once; without "id" itself. */
@@ -349,6 +358,12 @@ choose_list(Repair *repair, uint32 id, uint32 *ids, int count, HnswLoaded *own_l
 	int			n = 0;
 
 	count = gather(repair, id, ids, count, gathered);
+
+	/* When all around has gone too, the living with the least numbers are neighbors: searches start there. */
+	for (uint32 node = 0; count < ix->m / 2 && node < repair->count && node < REPAIR_FALLBACK; node++)
+		if (node != id && !is_set(repair->gone, node) && !is_set(repair->skip, node) &&
+			!contains(gathered, count, node))
+			gathered[count++] = node;
 	if (!hnsw_load_code(ix, id, own, own_loaded))
 		count = 0;
 	for (int i = 0; i < count; i++)
@@ -372,15 +387,6 @@ choose_list(Repair *repair, uint32 id, uint32 *ids, int count, HnswLoaded *own_l
 	for (int i = 0; i < n; i++)
 		ids[i] = repair->candidates[i].node;
 	return n;
-}
-
-static bool
-contains(const uint32 *ids, int count, uint32 id)
-{
-	for (int i = 0; i < count; i++)
-		if (ids[i] == id)
-			return true;
-	return false;
 }
 
 /* Replace a list that has not changed since its header was read. */
@@ -469,7 +475,7 @@ free_node(Repair *repair, uint32 id)
 
 	/* A new alias may have come to hang on a dead node since: then it stays. */
 	node = hnsw_node(g, BufferGetPage(node_buffer), id);
-	if (is_set(repair->alias, id) || node->next == HNSW_NO_NODE)
+	if (is_set(repair->skip, id) || node->next == HNSW_NO_NODE)
 	{
 		hnsw_edit_start(&edit, ix->rel, true);
 		meta = hnsw_page_meta(hnsw_edit_page(&edit, meta_buffer, HNSW_PAGE_META));
@@ -481,7 +487,8 @@ free_node(Repair *repair, uint32 id)
 		node->generation = sketch->generation;
 		node->version++;
 		node->count = 0;
-		node->next = meta->free_head;
+		node->is_free = 1;
+		node->next_free = meta->free_head;
 		meta->free_head = id;
 		meta->free_count++;
 		hnsw_edit_finish(&edit);
@@ -500,7 +507,7 @@ mend(Repair *repair)
 	/* Chains first: they decide which dead nodes can go. */
 	for (uint32 node = 0; node < repair->count; node++)
 	{
-		if (!is_set(repair->alias, node))
+		if (!is_set(repair->skip, node))
 			close_chain(repair, node);
 		if (node % 64 == 0)
 			compat_vacuum_delay_point();
@@ -510,11 +517,13 @@ mend(Repair *repair)
 		compat_vacuum_delay_point();
 		end = node_page_end(g, node, repair->count);
 		for (uint32 i = node; i < end; i++)
-			if (!is_set(repair->gone, i) && !is_set(repair->alias, i))
+			if (!is_set(repair->gone, i) && !is_set(repair->skip, i))
 				repair_node(repair, i);
 	}
 	DEBUG_POINT("hnsw_vacuum_mended");
-	for (uint32 node = 0; node < repair->count; node++)
+
+	/* The last number freed is the first given out again: let that be one of the entry sample. */
+	for (uint32 node = repair->count; node-- > 0;)
 		if (is_set(repair->gone, node))
 		{
 			compat_vacuum_delay_point();
@@ -544,7 +553,7 @@ hnsw_vacuumcleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 	repair.count = meta.node_count;
 	bitmap = repair.count / 8 + 1;
 	repair.dead = palloc_extended(bitmap, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	repair.alias = palloc_extended(bitmap, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	repair.skip = palloc_extended(bitmap, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	repair.gone = palloc_extended(bitmap, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	dead = read_states(&repair, info);
 	if (dead > 0 && dead >= REPAIR_SHARE * (meta.node_count - Min(meta.free_count, meta.node_count)))

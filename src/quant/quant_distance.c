@@ -165,12 +165,15 @@ quant_slack(const QuantQuery *query, QuantFactors factors, float distance)
 	switch (spec->kind)
 	{
 		case QUANT_PLAIN:
-			return 1e-5f * fabsf(distance) + FLT_MIN;
+			/* The exact distance has a float's error of its own, of vectors of length one. */
+			return 1e-5f * fabsf(distance) + (spec->metric == QUANT_COSINE ? 1e-6f : FLT_MIN);
 		case QUANT_BITS:
 			return 1e-6f;
 		case QUANT_AFFINE:
 			left_out = 1.0f - (float) spec->code_dims / spec->dims;
-			slack = whole_sum(spec, STEP_ERROR * factors.rescale * sqrtf((float) spec->code_dims)) +
+
+			/* Where two values are nearer than a step, rounding one makes their difference larger on average. */
+			slack = whole_sum(spec, 0.25f * factors.rescale * spec->code_dims + STEP_ERROR * factors.rescale * sqrtf((float) spec->code_dims)) +
 				2.5f * distance * sqrtf(left_out / spec->code_dims);
 			return usable(slack) + 1e-5f * fabsf(distance);
 		case QUANT_ROTATED:
