@@ -55,5 +55,10 @@ CREATE TABLE s (id int, v sparsevec(100000));
 INSERT INTO s SELECT i, format('{%s:%s,%s:1}/100000', i, i, 50000 + i)::sparsevec FROM generate_series(1, 300) i;
 CREATE INDEX ON s USING hnsw (v sparsevec_l2_ops);
 SELECT id FROM s ORDER BY v <-> '{7:7,50007:1}/100000' LIMIT 3;
+DROP INDEX s_v_idx;
+-- values whose folded parts cancel are indexed all the same
+INSERT INTO s SELECT 1000 + i, format('{%s:1,%s:1}/100000', i, i + j)::sparsevec FROM generate_series(1, 100) i, generate_series(1, 100) j;
+CREATE INDEX ON s USING hnsw (v sparsevec_cosine_ops);
+SELECT live FROM vector_index_stats('s_v_idx');
 DROP TABLE s;
 DROP EXTENSION vector;

@@ -144,6 +144,36 @@ CREATE INDEX ON wide USING hnsw (v vector_l2_ops);
 SELECT subvector(v, 1, 1) FROM wide ORDER BY v <-> array_fill(4.4, ARRAY[16000])::vector(16000) LIMIT 2;
 DROP TABLE wide;
 
+-- almost everything deleted, and filled up again
+CREATE TABLE refill (id int, v vector(4));
+INSERT INTO refill SELECT i, ARRAY[sin(i), cos(i), sin(i * 2), cos(i * 3)]::vector(4) FROM generate_series(1, 3000) i;
+CREATE INDEX refill_idx ON refill USING hnsw (v vector_l2_ops);
+DELETE FROM refill;
+VACUUM refill;
+INSERT INTO refill SELECT i, ARRAY[sin(i), cos(i), sin(i * 2), cos(i * 3)]::vector(4) FROM generate_series(1, 3000) i;
+SELECT live, dead, free, without_edges, unreachable FROM vector_index_stats('refill_idx');
+SELECT count(*) FROM (SELECT id FROM refill ORDER BY v <-> '[0,0,0,0]' LIMIT 10) x;
+SELECT sweeps FROM vector_index_last_scan();
+DELETE FROM refill WHERE id % 1000 <> 7;
+VACUUM refill;
+DELETE FROM refill WHERE id = 1007;
+VACUUM refill;
+SELECT id FROM refill ORDER BY v <-> '[0,0,0,0]' LIMIT 10;
+SELECT live, without_edges, unreachable FROM vector_index_stats('refill_idx');
+SELECT * FROM vector_index_check('refill_idx');
+-- a query without direction gives rows in any order; two orders are sorted
+SELECT count(*) FROM (SELECT id FROM refill ORDER BY v <-> '[1,0,0,0]', v <-> '[0,1,0,0]' LIMIT 5) x;
+DROP TABLE refill;
+
+-- workers, few rows
+CREATE TABLE few (id int, note text, v vector(3));
+INSERT INTO few SELECT i, repeat('x', 900), CASE WHEN i % 1000 = 0 THEN ARRAY[i, 0, 0]::vector(3) END FROM generate_series(1, 12000) i;
+SET min_parallel_table_scan_size = 0;
+CREATE INDEX few_idx ON few USING hnsw (v vector_l2_ops);
+RESET min_parallel_table_scan_size;
+SELECT live FROM vector_index_stats('few_idx');
+DROP TABLE few;
+
 -- errors
 CREATE TABLE bad (v vector, w vector(3));
 CREATE INDEX ON bad USING hnsw (v vector_l2_ops);

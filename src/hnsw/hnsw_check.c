@@ -260,12 +260,15 @@ inspect_lists(Inspector *in)
 			in->seen[alias] = 1;
 		}
 	}
-	for (uint32 node = in->meta.free_head; node < count && length <= count; node = in->next_free[node], length++)
+	for (uint32 node = in->meta.free_head; node < count && length <= count; length++)
+	{
 		if ((in->flags[node] & HNSW_STATE_MASK) != HNSW_FREE)
 		{
 			problem(in, "node %u: in use, but on the free list", node);
 			break;
 		}
+		node = in->next_free[node];
+	}
 	if (length != in->meta.free_count)
 		problem(in, "free list: %u numbers, expected %u", length, in->meta.free_count);
 	if (in->free != in->meta.free_count)

@@ -69,7 +69,8 @@ hnsw_costestimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost *s
 	 */
 	get_tablespace_page_costs(info->reltablespace, &random_cost, &sequential_cost);
 	touched = Min(index_pages, first_hops * (1 + 1.0 / HOPS_PER_SKETCH_PAGE));
-	touched = index_pages_fetched(touched * loop_count, (BlockNumber) index_pages, index_pages, root) / loop_count;
+	touched = index_pages_fetched(touched * loop_count, (BlockNumber) index_pages, index_pages, root);
+	touched /= loop_count;
 	touched = Min(touched, heap_pages / 2);
 
 	/*

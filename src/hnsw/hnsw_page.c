@@ -163,7 +163,8 @@ geometry_is_sound(const HnswMetaPage *meta)
 		meta->node_count <= HNSW_MAX_NODES && meta->entry_nodes <= meta->node_count &&
 		meta->kind >= QUANT_PLAIN && meta->kind <= QUANT_BITS &&
 		(meta->code_bits == 0 || meta->code_bits == 4 || meta->code_bits == 8) &&
-		((meta->sketch_bits >= 1 && meta->sketch_bits <= 4) || meta->sketch_bits == 8 || meta->sketch_bits == 32) &&
+		((meta->sketch_bits >= 1 && meta->sketch_bits <= 4) ||
+		 meta->sketch_bits == 8 || meta->sketch_bits == 32) &&
 		(meta->kind != QUANT_ROTATED || (meta->sketch_bits <= 4 && meta->code_bits > 0)) &&
 		(meta->kind == QUANT_ROTATED || meta->code_bits == 0);
 }
@@ -174,7 +175,8 @@ slots_are_sound(const HnswMetaPage *meta, const QuantSpec *spec)
 {
 	const HnswGeometry *g = &meta->geometry;
 
-	return g->sketch_size >= HNSW_SKETCH_HEADER + spec->sketch_bytes && g->sketch_size % MAXIMUM_ALIGNOF == 0 &&
+	return g->sketch_size >= HNSW_SKETCH_HEADER + spec->sketch_bytes &&
+		g->sketch_size % MAXIMUM_ALIGNOF == 0 &&
 		g->node_size >= HNSW_NODE_HEADER + sizeof(uint32) * 2 * meta->m + spec->code_bytes &&
 		g->node_size % MAXIMUM_ALIGNOF == 0;
 }

@@ -172,9 +172,9 @@ quant_slack(const QuantQuery *query, QuantFactors factors, float distance)
 		case QUANT_AFFINE:
 			left_out = 1.0f - (float) spec->code_dims / spec->dims;
 
-			/* Where two values are nearer than a step, rounding one makes their difference larger on average. */
-			slack = whole_sum(spec, 0.25f * factors.rescale * spec->code_dims + STEP_ERROR * factors.rescale * sqrtf((float) spec->code_dims)) +
-				2.5f * distance * sqrtf(left_out / spec->code_dims);
+			/* Rounding one of two values nearer than a step makes their difference larger on average. */
+			slack = factors.rescale * (0.25f * spec->code_dims + STEP_ERROR * sqrtf((float) spec->code_dims));
+			slack = whole_sum(spec, slack) + 2.5f * distance * sqrtf(left_out / spec->code_dims);
 			return usable(slack) + 1e-5f * fabsf(distance);
 		case QUANT_ROTATED:
 			break;
