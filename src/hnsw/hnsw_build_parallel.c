@@ -267,6 +267,7 @@ hnsw_build_worker(dsm_segment *segment, shm_toc *toc)
 	participate(&build, shm_toc_lookup(toc, KEY_SCAN, false));
 	InstrEndParallelQuery(&buffers[ParallelWorkerNumber], &wal[ParallelWorkerNumber]);
 
+	dsm_detach(build.segment);
 	index_close(build.index, index_lock);
 	table_close(build.heap, heap_lock);
 }
