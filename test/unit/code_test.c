@@ -1,0 +1,206 @@
+/*
+ * code_test.c
+ *		Every CPU level of the code kernels against plain loops.
+ *
+ * Whole numbers must agree exactly; the transforms to rounding.
+ *
+ * unit-objects: kernel
+ * unit-cross: aarch64
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernel/code.h"
+
+#define MAX_LENGTH 4096
+
+static int	test_number = 0;
+static int	failed_tests = 0;
+static int	failures = 0;
+static uint64_t state = UINT64_C(0x2545f4914f6cdd1d);
+
+static uint64_t
+random_bits(void)
+{
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return state;
+}
+
+static float
+random_float(void)
+{
+	return (float) (int64_t) (random_bits() >> 40) / (1 << 22) - 2;
+}
+
+static void
+finish(const char *level, const char *what)
+{
+	printf("%s %d - %s: %s\n", failures == 0 ? "ok" : "not ok", ++test_number, level, what);
+	failed_tests += failures != 0;
+	failures = 0;
+}
+
+static void
+test_products(const KernelCode *k, const char *level)
+{
+	/* One element more, so that addresses can be odd. */
+	static int8_t a[MAX_LENGTH + 1],
+				b[MAX_LENGTH + 1];
+	static int16_t q[MAX_LENGTH + 1];
+
+	for (int round = 0; round < 300; round++)
+	{
+		size_t		n = CODE_ALIGN * (random_bits() % (MAX_LENGTH / CODE_ALIGN + 1));
+		size_t		shift = round % 2;
+		int			extreme = round % 5 == 0;
+		int64_t		words = 0,
+					bytes = 0;
+
+		for (size_t i = 0; i < MAX_LENGTH + 1; i++)
+		{
+			a[i] = extreme ? 127 : (int8_t) (random_bits() % 255 - 127);
+			b[i] = extreme ? -127 : (int8_t) (random_bits() % 255 - 127);
+			q[i] = extreme ? 2047 : (int16_t) (random_bits() % 4095 - 2047);
+		}
+		for (size_t i = 0; i < n; i++)
+		{
+			words += q[i + shift] * b[i + shift];
+			bytes += a[i + shift] * b[i + shift];
+		}
+		failures += k->dot_i16_i8(q + shift, b + shift, n) != words;
+		failures += k->dot_i8_i8(a + shift, b + shift, n) != bytes;
+	}
+	finish(level, "products of whole numbers");
+}
+
+static uint64_t
+plain_planes(const uint64_t *a, size_t planes_a, const uint64_t *b, size_t planes_b, size_t words)
+{
+	uint64_t	sum = 0;
+
+	for (size_t w = 0; w < words; w++)
+		for (size_t j = 0; j < planes_a; j++)
+			for (size_t k = 0; k < planes_b; k++)
+				for (int bit = 0; bit < 64; bit++)
+					sum += ((a[w * planes_a + j] ^ b[w * planes_b + k]) >> bit & 1) << (j + k);
+	return sum;
+}
+
+static void
+test_planes(const KernelCode *k, const char *level)
+{
+	static uint64_t a[64 * 8],
+				b[64 * 8];
+
+	for (int round = 0; round < 100; round++)
+	{
+		size_t		words = random_bits() % 65;
+		size_t		planes_a = 1 + random_bits() % 8;
+		size_t		planes_b = 1 + random_bits() % 4;
+
+		for (int i = 0; i < 64 * 8; i++)
+		{
+			a[i] = random_bits();
+			b[i] = round % 10 == 0 ? ~a[i] : random_bits();
+		}
+		failures += k->xor_planes(a, planes_a, b, planes_b, words) !=
+			plain_planes(a, planes_a, b, planes_b, words);
+		failures += k->xor_query(a, b, words) != plain_planes(a, CODE_QUERY_PLANES, b, 1, words);
+	}
+	finish(level, "bit planes");
+}
+
+static void
+test_l1(const KernelCode *k, const char *level)
+{
+	static float q[MAX_LENGTH];
+	static uint8_t code[MAX_LENGTH];
+
+	for (int round = 0; round < 100; round++)
+	{
+		size_t		n = random_bits() % (MAX_LENGTH + 1);
+		float		low = random_float(),
+					step = 0.01f;
+		double		sum = 0;
+
+		for (size_t i = 0; i < n; i++)
+		{
+			q[i] = random_float();
+			code[i] = (uint8_t) random_bits();
+			sum += fabs((double) q[i] - (low + step * code[i]));
+		}
+		failures += fabs(k->l1_f32_u8(q, code, low, step, n) - sum) > 1e-4 * (1 + sum);
+	}
+	finish(level, "differences");
+}
+
+static void
+test_transforms(const KernelCode *k, const char *level)
+{
+	static float x[MAX_LENGTH],
+				y[MAX_LENGTH];
+	static int8_t bytes[MAX_LENGTH];
+	static int16_t words[MAX_LENGTH];
+
+	for (size_t n = 1; n <= MAX_LENGTH; n *= 2)
+	{
+		double		length = 0,
+					after = 0;
+
+		for (size_t i = 0; i < n; i++)
+		{
+			x[i] = y[i] = random_float();
+			length += (double) x[i] * x[i];
+		}
+		k->hadamard(y, n);
+		for (size_t i = 0; i < n; i++)
+			after += (double) y[i] * y[i];
+		failures += fabs(after - length) > 1e-5 * length;
+
+		/* The first value is the mean, times a root; and the transform undoes itself. */
+		after = 0;
+		for (size_t i = 0; i < n; i++)
+			after += x[i];
+		failures += fabs(after / sqrt((double) n) - y[0]) > 1e-3;
+		k->hadamard(y, n);
+		for (size_t i = 0; i < n; i++)
+			failures += fabsf(y[i] - x[i]) > 1e-4f;
+
+		k->to_i8(x, 127 / 2.1f, bytes, n);
+		k->to_i16(x, 2047 / 2.1f, words, n);
+		for (size_t i = 0; i < n; i++)
+		{
+			failures += fabsf(bytes[i] - x[i] * (127 / 2.1f)) > 0.501f;
+			failures += fabsf(words[i] - x[i] * (2047 / 2.1f)) > 0.501f;
+		}
+	}
+	finish(level, "Hadamard transform and rounding");
+}
+
+int
+main(void)
+{
+	for (int level = 0; level < KERNEL_LEVELS; level++)
+	{
+		const KernelCode *k = kernel_code_level((KernelLevel) level);
+		const char *name = kernel_level_name((KernelLevel) level);
+
+		if (k == NULL)
+		{
+			printf("ok %d # SKIP level %s is not available here\n", ++test_number, name);
+			continue;
+		}
+		test_products(k, name);
+		test_planes(k, name);
+		test_l1(k, name);
+		test_transforms(k, name);
+	}
+	kernel_code_init();
+	printf("%s %d - a level was chosen\n", kernel_code.dot_i8_i8 != NULL ? "ok" : "not ok", ++test_number);
+	printf("1..%d\n", test_number);
+	return failed_tests == 0 ? 0 : 1;
+}
