@@ -783,6 +783,25 @@ read_new(QueueWindow *window)
 	return n == READ_ENTRIES;
 }
 
+/* Is it behind, and has it room again? */
+static bool
+source_hungry(const Source *source)
+{
+	return source->behind && source->public.nitems <= WINDOW_ITEMS / 2 &&
+		source->bytes <= WINDOW_ITEM_BYTES / 2;
+}
+
+bool
+queue_window_hungry(QueueWindow *window)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &window->sources)
+		if (source_hungry(dlist_container(Source, node, iter.cur)))
+			return true;
+	return false;
+}
+
 /* Let a source that fell behind catch up.  Returns whether it may read on at once. */
 static bool
 read_behind(QueueWindow *window, Source *source)
@@ -791,7 +810,7 @@ read_behind(QueueWindow *window, Source *source)
 	Datum		values[3];
 	uint64		n;
 
-	if (source->public.nitems > WINDOW_ITEMS / 2 || source->bytes > WINDOW_ITEM_BYTES / 2)
+	if (!source_hungry(source))
 		return false;
 	values[0] = Int32GetDatum(source->public.vectorizer);
 	values[1] = Int64GetDatum(source->behind_after);
@@ -859,7 +878,7 @@ queue_window_read(QueueWindow *window)
 	{
 		Source	   *source = dlist_container(Source, node, iter.cur);
 
-		if (source->behind && read_behind(window, source))
+		if (read_behind(window, source))
 			more = true;
 	}
 	PopActiveSnapshot();

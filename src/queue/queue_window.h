@@ -61,6 +61,9 @@ extern void queue_window_drop_source(QueueWindow *window, QueueSource *source);
 extern bool queue_window_read(QueueWindow *window);
 extern bool queue_window_gaps(QueueWindow *window);
 
+/* Did a source that fell behind get room?  Then read again now: nobody else will wake the worker for it. */
+extern bool queue_window_hungry(QueueWindow *window);
+
 /* Entries of op 't' read since the last call: their vectorizers, as a list of ints. */
 extern List *queue_window_truncated(QueueWindow *window);
 

@@ -252,7 +252,7 @@ work(void)
 		send_batches(&when);
 		if (http_client_inflight(MyWorker->client) > 0)
 			(void) http_client_wait(MyWorker->client, 0, PG_WAIT_EXTENSION);
-	} while (worked);
+	} while (worked && !queue_window_hungry(MyWorker->window));
 
 	dlist_foreach(iter, &MyWorker->vectorizers)
 		worker_note_progress(dlist_container(WorkerVectorizer, node, iter.cur));
@@ -319,6 +319,7 @@ worker_loop(void)
 		now = GetCurrentTimestamp();
 		rows_changed = pg_atomic_exchange_u32(&MyWorker->slot->rows_changed, 0) != 0;
 		if (rows_changed || MyWorker->more_to_read || last_read == 0 ||
+			queue_window_hungry(MyWorker->window) ||
 			MyWorker->config_generation != worker_config_generation() || MyWorker->sources_stale ||
 			TimestampDifferenceExceeds(last_read, now, worker_poll_interval * 1000) ||
 			(queue_window_gaps(MyWorker->window) && TimestampDifferenceExceeds(last_read, now, GAP_POLL_MS)))
@@ -330,7 +331,7 @@ worker_loop(void)
 		if (worker_log_due(now))
 			worker_log_expire();
 		when = work();
-		if (MyWorker->more_to_read)
+		if (MyWorker->more_to_read || queue_window_hungry(MyWorker->window))
 			continue;
 		timeout = queue_window_gaps(MyWorker->window) ? GAP_POLL_MS : worker_poll_interval * 1000L;
 		if (when != DT_NOEND)
