@@ -103,17 +103,16 @@ static void
 read_request(FunctionCallInfo fcinfo, SearchRequest *request)
 {
 	static const char *const modes[] = {"vector", "text", "hybrid"};
-	static const char *const fusions[] = {"rrf", "weighted"};
+	static const char *const fusions[] = {"weighted", "rrf"};
 	static const char *const levels[] = {"none", "indexed", "all"};
 	int			mode = word_arg(fcinfo, ARG_MODE, "mode", modes, lengthof(modes));
 
 	request->query = text_arg(fcinfo, ARG_QUERY);
 	request->text_only = mode == 1;
 	request->hybrid = mode == 2;
-	request->weighted = word_arg(fcinfo, ARG_FUSION, "fusion", fusions, lengthof(fusions)) == 1;
+	request->weighted = word_arg(fcinfo, ARG_FUSION, "fusion", fusions, lengthof(fusions)) == 0;
 	request->metadata = word_arg(fcinfo, ARG_METADATA, "return_metadata", levels, lengthof(levels));
-	request->vector_weight = PG_ARGISNULL(ARG_VECTOR_WEIGHT) ? (request->weighted ? 0.7 : 0.5)
-															 : PG_GETARG_FLOAT8(ARG_VECTOR_WEIGHT);
+	request->vector_weight = PG_ARGISNULL(ARG_VECTOR_WEIGHT) ? 0.5 : PG_GETARG_FLOAT8(ARG_VECTOR_WEIGHT);
 	request->filter = PG_ARGISNULL(ARG_FILTER) ? NULL : PG_GETARG_JSONB_P(ARG_FILTER);
 	request->has_min_score = !PG_ARGISNULL(ARG_MIN_SCORE);
 	request->min_score = request->has_min_score ? PG_GETARG_FLOAT8(ARG_MIN_SCORE) : 0;

@@ -46,7 +46,7 @@ for my $trgm (0, 1)
 		t AS (SELECT row_number() OVER () AS rank, key, score FROM vecsync.search('albums', 'miles davis', mode => 'text', top_k => 100))};
 	for my $fusion ([ 'rrf', 0.5, '', 'coalesce(1.0 / (60 + v.rank), 0) + coalesce(1.0 / (60 + t.rank), 0)' ],
 		[ 'rrf', 0.8, ', vector_weight => 0.8', 'coalesce(1.6 / (60 + v.rank), 0) + coalesce(0.4 / (60 + t.rank), 0)' ],
-		[ 'weighted', 0.7, '', '0.7 * greatest(coalesce(v.score, 0), 0) + 0.3 * coalesce(t.score, 0)' ],
+		[ 'weighted', 0.5, '', '0.5 * greatest(coalesce(v.score, 0), 0) + 0.5 * coalesce(t.score, 0)' ], [ 'weighted', 0.7, ', vector_weight => 0.7', '0.7 * greatest(coalesce(v.score, 0), 0) + 0.3 * coalesce(t.score, 0)' ],
 		[ 'weighted', 0, ', vector_weight => 0', 'coalesce(t.score, 0)' ])
 	{
 		is(sql(qq{WITH $legs, f AS (SELECT * FROM vecsync.search('albums', 'miles davis', mode => 'hybrid', fusion => '$fusion->[0]' $fusion->[2], top_k => 50)),
