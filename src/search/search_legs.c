@@ -25,7 +25,7 @@
 
 #define RRF_CONSTANT 60.0
 #define CHUNKS_PER_ROW 4		/* chunks to look at for each row wanted, at first */
-#define NEAR_FIRST 24
+#define NEAR_FIRST 10
 #define TIES 100				/* rows at the distance of the last one, at most, before all are compared */
 
 /* Larger is nearer; for cosine 1 is identical. */
