@@ -73,6 +73,13 @@
 #define compat_database_owned(dbid, roleid) pg_database_ownercheck((dbid), (roleid))
 #endif
 
+/* 18 asks whether a deferrable key will do. */
+#if PG_VERSION_NUM >= 180000
+#define compat_primary_key_index(rel) RelationGetPrimaryKeyIndex((rel), false)
+#else
+#define compat_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel)
+#endif
+
 /* A database whose DROP was interrupted; 15 has the mark from 15.4 on, its name only later. */
 #define compat_database_is_invalid(form) ((form)->datconnlimit == -2)
 

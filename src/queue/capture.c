@@ -19,12 +19,16 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/partition.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/float.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -47,6 +51,8 @@ typedef struct CaptureKey
 	Oid			relid;			/* hash key */
 	bool		valid;
 	MemoryContext context;		/* what the output functions keep */
+	int			nvectorizers;	/* known to follow this table */
+	int			vectorizers[8];
 	int			nkeys;
 	AttrNumber	attnum[INDEX_MAX_KEYS];
 	FmgrInfo	output[INDEX_MAX_KEYS];
@@ -101,7 +107,7 @@ capture_forget(Datum arg, Oid relid)
 static void
 capture_read_key(CaptureKey *entry, Relation rel)
 {
-	Oid			pkey = RelationGetPrimaryKeyIndex(rel);
+	Oid			pkey = compat_primary_key_index(rel);
 	Relation	index;
 
 	entry->nkeys = 0;
@@ -163,6 +169,54 @@ capture_find_key(Relation rel)
 	return entry;
 }
 
+/* The table that a vectorizer follows; InvalidOid when it is gone. */
+static Oid
+vectorizer_source(int vectorizer)
+{
+	Oid			schema = get_namespace_oid("vecsync", false);
+	Relation	rel = table_open(get_relname_relid("vectorizer", schema), AccessShareLock);
+	ScanKeyData scankey;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			source = InvalidOid;
+
+	ScanKeyInit(&scankey, 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(vectorizer));
+	scan = systable_beginscan(rel, get_relname_relid("vectorizer_pkey", schema), true, NULL, 1, &scankey);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+
+		source = DatumGetObjectId(heap_getattr(tuple, get_attnum(RelationGetRelid(rel), "source"),
+											   RelationGetDescr(rel), &isnull));
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return source;
+}
+
+/*
+ * Anyone may put a trigger with any number on a table of his own: only the
+ * vectorizer's table and its partitions count.
+ */
+static bool
+captures_for(CaptureKey *key, Relation rel, int vectorizer)
+{
+	Oid			source;
+
+	for (int i = 0; i < key->nvectorizers; i++)
+		if (key->vectorizers[i] == vectorizer)
+			return true;
+	source = vectorizer_source(vectorizer);
+	if (source != RelationGetRelid(rel) &&
+		!(rel->rd_rel->relispartition &&
+		  list_member_oid(get_partition_ancestors(RelationGetRelid(rel)), source)))
+		return false;
+	if (key->nvectorizers < lengthof(key->vectorizers))
+		key->vectorizers[key->nvectorizers++] = vectorizer;
+	return true;
+}
+
 /* ---- buffers ---------------------------------------------------------------- */
 
 static CaptureLevel *
@@ -201,30 +255,74 @@ capture_buffer(CaptureLevel *level, int vectorizer)
 	return buffer;
 }
 
-/* Turn a buffer into an entry of the queue, under the current (sub)transaction. */
+/*
+ * Turn a buffer into entries of the queue, under the current (sub)transaction.
+ * One buffer may have gathered those of many subtransactions.
+ */
 static void
 capture_write(CaptureBuffer *buffer)
 {
-	ArrayType  *keys;
+	int			nkeys = buffer->rows > 0 ? buffer->nelems / buffer->rows : 0;
 
-	if (buffer->rows == 0)
-		return;
-	keys = construct_array(buffer->elems, buffer->nelems, TEXTOID, -1, false, TYPALIGN_INT);
-	(void) queue_append(buffer->vectorizer, QUEUE_OP_KEYS, buffer->rows, keys);
-	pfree(keys);
+	for (int row = 0; row < buffer->rows; row += QUEUE_ENTRY_ROWS)
+	{
+		int			rows = Min(QUEUE_ENTRY_ROWS, buffer->rows - row);
+		ArrayType  *keys = construct_array(buffer->elems + row * nkeys, rows * nkeys, TEXTOID, -1, false,
+										   TYPALIGN_INT);
+
+		(void) queue_append(buffer->vectorizer, QUEUE_OP_KEYS, rows, keys);
+		pfree(keys);
+	}
 	for (int i = 0; i < buffer->nelems; i++)
 		pfree(DatumGetPointer(buffer->elems[i]));
 	buffer->rows = buffer->nelems = 0;
 	buffer->bytes = 0;
 }
 
-/* Write what this transaction has noted.  Only at its top level. */
-void
-queue_flush(void)
+/* Has this transaction noted changes that are not in the queue yet? */
+bool
+queue_noted(int vectorizer)
+{
+	for (CaptureLevel *level = capture_top; level != NULL; level = level->outer)
+		for (CaptureBuffer *buffer = level->buffers; buffer != NULL; buffer = buffer->next)
+			if (buffer->vectorizer == vectorizer && buffer->rows > 0)
+				return true;
+	return false;
+}
+
+/* Write what this transaction has noted.  Only at its end, at the top level. */
+static void
+capture_flush(void)
 {
 	for (CaptureLevel *level = capture_top; level != NULL; level = level->outer)
 		for (CaptureBuffer *buffer = level->buffers; buffer != NULL; buffer = buffer->next)
 			capture_write(buffer);
+}
+
+/* The key's text must mean the same to the worker, whatever the session's settings are. */
+static char *
+key_string(FmgrInfo *output, Datum value)
+{
+	int			date_style = DateStyle;
+	int			interval_style = IntervalStyle;
+	int			float_digits = extra_float_digits;
+	char	   *volatile result = NULL;
+
+	DateStyle = USE_ISO_DATES;
+	IntervalStyle = INTSTYLE_POSTGRES;
+	extra_float_digits = 1;
+	PG_TRY();
+	{
+		result = OutputFunctionCall(output, value);
+	}
+	PG_FINALLY();
+	{
+		DateStyle = date_style;
+		IntervalStyle = interval_style;
+		extra_float_digits = float_digits;
+	}
+	PG_END_TRY();
+	return result;
 }
 
 static void
@@ -247,7 +345,7 @@ capture_add(CaptureKey *key, int vectorizer, TupleTableSlot *slot)
 		text	   *element;
 
 		Assert(!isnull);		/* a primary key's column */
-		string = OutputFunctionCall(&key->output[i], value);
+		string = key_string(&key->output[i], value);
 		element = cstring_to_text(string);
 		pfree(string);
 		buffer->elems[buffer->nelems++] = PointerGetDatum(element);
@@ -284,11 +382,15 @@ capture_trigger(PG_FUNCTION_ARGS)
 
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
 	{
+		if (!captures_for(capture_find_key(trigger->tg_relation), trigger->tg_relation, vectorizer))
+			return PointerGetDatum(NULL);
 		(void) queue_append(vectorizer, QUEUE_OP_TRUNCATE, 0, construct_empty_array(TEXTOID));
 		return PointerGetDatum(NULL);
 	}
 
 	key = capture_find_key(trigger->tg_relation);
+	if (!captures_for(key, trigger->tg_relation, vectorizer))
+		return PointerGetDatum(NULL);
 	capture_add(key, vectorizer, trigger->tg_trigslot);
 	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 	{
@@ -408,7 +510,11 @@ capture_xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			queue_flush();
+			if (event == XACT_EVENT_PRE_PREPARE && (capture_changed & QUEUE_CHANGED_CONFIG))
+				ereport(ERROR,
+						errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("cannot PREPARE a transaction that has changed the configuration of vecsync"));
+			capture_flush();
 			DEBUG_POINT("capture_flushed");
 			break;
 		case XACT_EVENT_COMMIT:

@@ -17,6 +17,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_opclass.h"
 #include "catalog/pg_operator.h"
@@ -36,6 +37,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "base/compat.h"
 #include "queue/catalog.h"
 #include "queue/queue.h"
 
@@ -62,6 +64,36 @@ catalog_leave(CatalogScope *scope)
 	SPI_finish();
 	AtEOXact_GUC(false, scope->guc_level);
 	SetUserIdAndSecContext(scope->save_userid, scope->save_sec_context);
+}
+
+/*
+ * The same for SQL over a user's objects: as their owner, in a context that
+ * keeps the owner's functions from changing roles or session state.
+ */
+void
+catalog_enter_owner(CatalogScope *scope, Oid owner)
+{
+	GetUserIdAndSecContext(&scope->save_userid, &scope->save_sec_context);
+	SetUserIdAndSecContext(owner, scope->save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	scope->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	SPI_connect();
+}
+
+Oid
+catalog_relation_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner;
 }
 
 /* Statement trigger of the configuration tables: tell the worker at commit. */
@@ -254,9 +286,13 @@ catalog_target_column(Oid viewid, MemoryContext context)
 
 	if (view == NULL)
 		return NULL;
-	query = get_view_query(view);
-	var = castNode(Var, llast_node(TargetEntry, query->targetList)->expr);
-	name = get_attname(rt_fetch(var->varno, query->rtable)->relid, var->varattno, true);
+	if (view->rd_rel->relkind == RELKIND_VIEW)
+	{
+		query = get_view_query(view);
+		var = (Var *) llast_node(TargetEntry, query->targetList)->expr;
+		if (IsA(var, Var) && rt_fetch(var->varno, query->rtable)->rtekind == RTE_RELATION)
+			name = get_attname(rt_fetch(var->varno, query->rtable)->relid, var->varattno, true);
+	}
 	relation_close(view, AccessShareLock);
 	return name == NULL ? NULL : MemoryContextStrdup(context, name);
 }
@@ -362,7 +398,7 @@ CatalogKeyColumn *
 catalog_key_columns(Oid relid, int *nkeys)
 {
 	Relation	rel = relation_open(relid, AccessShareLock);
-	Oid			pkey = RelationGetPrimaryKeyIndex(rel);
+	Oid			pkey = compat_primary_key_index(rel);
 	CatalogKeyColumn *keys = NULL;
 
 	*nkeys = 0;
@@ -370,7 +406,8 @@ catalog_key_columns(Oid relid, int *nkeys)
 	{
 		Relation	index = index_open(pkey, AccessShareLock);
 
-		*nkeys = index->rd_index->indnkeyatts;
+		/* a key WITHOUT OVERLAPS is of another access method, and names no single row by equality */
+		*nkeys = index->rd_rel->relam == BTREE_AM_OID ? index->rd_index->indnkeyatts : 0;
 		keys = palloc0(sizeof(CatalogKeyColumn) * *nkeys);
 		for (int i = 0; i < *nkeys; i++)
 		{

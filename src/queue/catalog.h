@@ -26,6 +26,12 @@ typedef struct CatalogScope
 extern void catalog_enter(CatalogScope *scope);
 extern void catalog_leave(CatalogScope *scope);
 
+/* The same as the owner of a user's objects; left by catalog_leave, too. */
+extern void catalog_enter_owner(CatalogScope *scope, Oid owner);
+
+/* InvalidOid when the relation is gone. */
+extern Oid	catalog_relation_owner(Oid relid);
+
 /* A row of vecsync.model.  Strings live in the context given; missing ones are NULL. */
 typedef struct CatalogModel
 {

@@ -38,7 +38,9 @@ extern void queue_note_change(int changed);
 /* Grows with each change of the configuration by this session, at once. */
 extern uint64 queue_config_changes;
 extern bool queue_config_changing(void);
-extern void queue_flush(void);
+
+/* Has the current transaction noted changes for a vectorizer that are not in the queue yet? */
+extern bool queue_noted(int vectorizer);
 
 /* Append one entry under the current transaction.  Returns its number. */
 extern int64 queue_append(int vectorizer, char op, int rows, ArrayType *keys);

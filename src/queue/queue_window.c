@@ -38,6 +38,7 @@
 #define WINDOW_ITEM_BYTES	(8 * 1024 * 1024)	/* or this much of keys */
 #define READ_ENTRIES		256		/* entries read at a time */
 #define MAX_GAPS			10000
+#define REF_BYTES			(sizeof(QueueRef) + sizeof(QueueEntry))	/* an item's part in an entry, at most */
 
 /* One row of vecsync.queue, or one chunk of a scan. */
 struct QueueEntry
@@ -225,9 +226,11 @@ add_item(Source *source, ArrayType *key, QueueEntry *entry, TimestampTz queued_a
 
 	ref->entry = entry;
 	slot = itemhash_insert(source->items, key, &found);
+	source->bytes += REF_BYTES;
 	if (found)
 	{
 		item = slot->item;
+		item->nrefs++;
 		if (item->taken)
 		{
 			ref->next = item->later;
@@ -257,10 +260,11 @@ add_item(Source *source, ArrayType *key, QueueEntry *entry, TimestampTz queued_a
 		ref->next = NULL;
 		item->refs = ref;
 		item->queued_at = queued_at;
+		item->nrefs = 1;
 		item->live = live;
 		dlist_push_tail(live ? &source->live : &source->backfill, &item->node);
 		source->public.nitems++;
-		source->bytes += VARSIZE(item->key) + sizeof(QueueItem) + sizeof(QueueRef);
+		source->bytes += VARSIZE(item->key) + sizeof(QueueItem);
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -416,6 +420,7 @@ queue_window_done(QueueItem *item)
 		QueueRef   *ref = item->refs;
 
 		item->refs = ref->next;
+		source->bytes -= REF_BYTES;
 		entry_row_done(source, ref->entry);
 		pfree(ref);
 	}
@@ -431,7 +436,7 @@ queue_window_done(QueueItem *item)
 		return;
 	}
 	source->public.nitems--;
-	source->bytes -= VARSIZE(item->key) + sizeof(QueueItem) + sizeof(QueueRef);
+	source->bytes -= VARSIZE(item->key) + sizeof(QueueItem);
 	itemhash_delete(source->items, item->key);
 	pfree(item->key);
 	pfree(item);

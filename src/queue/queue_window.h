@@ -33,6 +33,9 @@ typedef struct QueueItem
 	TimestampTz ready_at;		/* if delayed */
 	TimestampTz queued_at;		/* of the oldest entry: for the lag */
 	int			attempts;
+	int			changes;		/* times its text differed when it was to be written, without a new entry */
+	int			nrefs;			/* entries that it ever stood for */
+	int			seen_refs;		/* nrefs at the last such time */
 	bool		taken;
 	bool		live;			/* a change, not backfill */
 } QueueItem;

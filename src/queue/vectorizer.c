@@ -39,6 +39,18 @@ check_owner(Oid relid)
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)), get_rel_name(relid));
 }
 
+/* What is to be a vectorizer's view or table of chunks is of that kind, and its source's owner owns it. */
+static void
+check_own_object(Oid source, Oid relid, char relkind)
+{
+	check_owner(relid);
+	if (get_rel_relkind(relid) != relkind || catalog_relation_owner(relid) != catalog_relation_owner(source))
+		ereport(ERROR,
+				errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				errmsg("\"%s\" cannot be part of a vectorizer of table \"%s\"", get_rel_name(relid),
+					   get_rel_name(source)));
+}
+
 static void
 run(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
 {
@@ -97,7 +109,12 @@ vectorizer_register(PG_FUNCTION_ARGS)
 	Datum		values[9];
 	char		nulls[10] = {0};
 
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(2) || PG_ARGISNULL(5) || PG_ARGISNULL(9))
+		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("arguments must not be null"));
 	check_owner(PG_GETARG_OID(2));
+	check_own_object(PG_GETARG_OID(2), PG_GETARG_OID(5), RELKIND_VIEW);
+	if (!PG_ARGISNULL(8))
+		check_own_object(PG_GETARG_OID(2), PG_GETARG_OID(8), RELKIND_RELATION);
 	for (int i = 0; i < 9; i++)
 	{
 		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
@@ -184,9 +201,12 @@ vectorizer_resync(PG_FUNCTION_ARGS)
 	else
 	{
 		char	   *sql = psprintf("SELECT count(*) FROM %s", catalog_relation_name(v->source));
+		CatalogScope owner;
 
+		catalog_enter_owner(&owner, catalog_relation_owner(v->source));
 		run(sql, 0, NULL, NULL, NULL);
 		rows = atoll(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+		catalog_leave(&owner);
 		(void) queue_append(v->id, QUEUE_OP_SCAN, (int) Min(rows, PG_INT32_MAX),
 							construct_empty_array(TEXTOID));
 	}

@@ -149,6 +149,24 @@ worker_own_failure(WorkerVectorizer *v, ErrorData *error)
 	FreeErrorData(error);
 }
 
+/* Not a row's fault, and likely to pass: locks, conflicts, resources, the system, an operator. */
+bool
+worker_passing_error(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case MAKE_SQLSTATE('4', '0', '0', '0', '0'):	/* transaction rollback */
+		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):	/* insufficient resources */
+		case MAKE_SQLSTATE('5', '5', '0', '0',
+						   '0'): /* object not in prerequisite state, lock not available */
+		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):	/* operator intervention */
+		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):	/* system error */
+			return true;
+		default:
+			return false;
+	}
+}
+
 /* ---- batches ------------------------------------------------------------------------ */
 
 static WorkerBatch *
@@ -247,9 +265,13 @@ worker_split_batch(WorkerBatch *batch, int from, int to)
 static int
 batch_limit(WorkerVectorizer *v, QueueItem *first)
 {
+	int			limit = v->model->def->max_batch >> Min(first->attempts, 12);
+
 	if (v->model->failures > 0)
-		return Min(v->model->def->max_batch, 8);
-	return Max(1, v->model->def->max_batch >> Min(first->attempts, 12));
+		limit = 1;				/* one row tries whether the service is back */
+	if (v->read_limit > 0)
+		limit = Min(limit, v->read_limit);
+	return Max(1, limit);
 }
 
 /* Rows of the queue, rendered: done if gone, into the batch or the blanks, or back for lack of room. */
@@ -280,6 +302,36 @@ fill_batch(WorkerBatch *batch, WorkerBatch **blanks, RenderArgs *args, int limit
 			add_row(batch, item, content);
 		}
 	}
+}
+
+/*
+ * Rows could not be read: try fewer, until the one to blame is alone and a
+ * dead letter.  What is nobody's fault, as a lock, is tried again as it is.
+ */
+static void
+read_failed(WorkerVectorizer *v, RenderArgs *args, ErrorData *error)
+{
+	if (worker_passing_error(error))
+	{
+		for (int i = 0; i < args->nrows; i++)
+			queue_window_return(args->rows[i].item, 0);
+		worker_own_failure(v, error);
+		return;
+	}
+	v->read_limit = Max(1, args->nrows / 2);
+	if (args->nrows > 1)
+	{
+		for (int i = 0; i < args->nrows; i++)
+			queue_window_return(args->rows[i].item, 0);
+		FreeErrorData(error);
+		return;
+	}
+	args->rows[0].item->attempts++;
+	worker_note_error(v, error->message);
+	worker_dead_letter(v, args->rows[0].item, "read", error->message);
+	queue_window_finish(MyWorker->window);
+	v->stale = MyWorker->sources_stale = true;
+	FreeErrorData(error);
 }
 
 /*
@@ -320,12 +372,12 @@ worker_make_batch(WorkerVectorizer *v)
 	error = worker_try(worker_render, &args);
 	if (error != NULL)
 	{
-		for (int i = 0; i < args.nrows; i++)
-			queue_window_return(args.rows[i].item, 0);
-		worker_own_failure(v, error);
-		return false;
+		read_failed(v, &args, error);
+		return true;
 	}
 	v->failures = 0;
+	if (v->read_limit > 0)
+		v->read_limit = v->read_limit < v->model->def->max_batch ? v->read_limit * 2 : 0;
 
 	batch = new_batch(v, args.nrows);
 	fill_batch(batch, &blanks, &args, limit);

@@ -8,10 +8,13 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
@@ -44,19 +47,6 @@ worker_config_init(void)
 
 /* ---- SQL ---------------------------------------------------------------------- */
 
-static Oid
-relation_owner(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		return InvalidOid;
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /* "s.k1 = k.k1::type AND ...": rows of the content view by an array of texts for each key column. */
 static char *
 key_join(CatalogKeyColumn *keys, int nkeys)
@@ -76,9 +66,9 @@ key_arrays(int nkeys)
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	appendStringInfoString(&buf, "unnest(");
+	appendStringInfoString(&buf, "ROWS FROM (");
 	for (int i = 0; i < nkeys; i++)
-		appendStringInfo(&buf, "%s$%d::pg_catalog.text[]", i > 0 ? ", " : "", i + 1);
+		appendStringInfo(&buf, "%spg_catalog.unnest($%d::pg_catalog.text[])", i > 0 ? ", " : "", i + 1);
 	appendStringInfoString(&buf, ") WITH ORDINALITY AS k(");
 	for (int i = 0; i < nkeys; i++)
 		appendStringInfo(&buf, "k%d, ", i + 1);
@@ -191,6 +181,12 @@ build_sql(WorkerVectorizer *v)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("table %s has no primary key", table));
+	if (catalog_relation_owner(def->content_view) != v->owner ||
+		(OidIsValid(def->chunk_table) && catalog_relation_owner(def->chunk_table) != v->owner))
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("the view or table of vectorizer \"%s\" does not belong to the owner of table %s",
+					   def->name, table),
+				errhint("Give them to the same role with ALTER ... OWNER TO."));
 	if (get_rel_name(def->content_view) == NULL ||
 		(!OidIsValid(def->chunk_table) && def->target_column == NULL))
 		ereport(ERROR,
@@ -287,7 +283,8 @@ replace_definition(WorkerVectorizer *v, CatalogVectorizer *def, MemoryContext co
 	v->def = def;
 	v->relid = def->source;
 	v->chunking = def->chunking;
-	v->read_sql = NULL;
+	v->read_sql = v->lock_sql = v->write_sql = v->delete_sql = v->orphans_sql = NULL;
+	v->scan_first_sql = v->scan_next_sql = NULL;
 	if (old != NULL)
 		MemoryContextDelete(old);
 }
@@ -393,12 +390,17 @@ refresh_vectorizer(void *arg)
 	int			count;
 	CatalogVectorizer *def = catalog_read_vectorizers(v->def->name, &count, context);
 
-	v->read_sql = NULL;
 	if (count == 0)
+	{
+		v->read_sql = NULL;
 		return;					/* dropped: the next reload sees it */
+	}
+	/* Somebody has the table to himself: go on with the SQL that is there, and look again. */
+	if (get_rel_name(def->source) != NULL && !ConditionalLockRelationOid(def->source, AccessShareLock))
+		ereport(ERROR, errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("table is locked"));
 	MemoryContextSetParent(context, WorkerContext);
 	replace_definition(v, def, context);
-	v->owner = relation_owner(def->source);
+	v->owner = catalog_relation_owner(def->source);
 	if (OidIsValid(v->owner))
 		build_sql(v);
 }
@@ -415,30 +417,43 @@ refresh_stale(void)
 		WorkerVectorizer *v = dlist_container(WorkerVectorizer, node, iter.cur);
 		ErrorData  *error;
 
-		if (!v->stale)
+		if (!v->stale || v->not_before > GetCurrentTimestamp())
 			continue;
 		v->stale = false;
 		error = worker_try(refresh_vectorizer, v);
-		if (error != NULL)
+		if (error == NULL)
+			continue;
+		/* may_work() in worker_main.c asks for the next look */
+		v->stale = true;
+		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+			v->not_before = worker_from_now(WORKER_LOCKED_RETRY_MS);
+		else
 		{
 			v->read_sql = NULL;
+			v->not_before = worker_from_now(worker_backoff_ms(++v->failures));
 			worker_note_error(v, error->message);
-			FreeErrorData(error);
 		}
+		FreeErrorData(error);
 	}
 }
 
-void
+bool
 worker_config_load(void)
 {
 	uint64		generation = worker_config_generation();
+	bool		reloaded = generation != MyWorker->config_generation;
 
-	if (generation != MyWorker->config_generation)
+	if (!reloaded && !MyWorker->sources_stale)
+		return false;
+
+	/* a snapshot younger than the generation, or a change in between would be taken for seen */
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (reloaded)
 	{
 		reload();
 		MyWorker->config_generation = generation;
-		MyWorker->sources_stale = true;
 	}
-	if (MyWorker->sources_stale)
-		refresh_stale();
+	refresh_stale();
+	PopActiveSnapshot();
+	return reloaded;
 }

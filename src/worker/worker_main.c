@@ -105,14 +105,14 @@ ready_batches(WorkerVectorizer *v)
 static bool
 may_work(WorkerVectorizer *v, TimestampTz now, TimestampTz *when)
 {
-	if (v->def->paused || v->model == NULL || v->read_sql == NULL)
-		return false;
 	if (v->not_before > now)
 	{
 		*when = Min(*when, v->not_before);
 		return false;
 	}
-	return true;
+	if (v->stale)
+		MyWorker->sources_stale = true;
+	return !v->def->paused && v->model != NULL && v->read_sql != NULL;
 }
 
 /* Read a batch where one can be sent soon.  Returns whether anything was done. */
@@ -142,11 +142,16 @@ make_batches(TimestampTz *when)
 
 		if (!worker_begin("reading rows"))
 			leave_absent();
-		worker_config_load();
-		if (MyWorker->config_generation == worker_config_generation() && v->read_sql != NULL)
+		if (worker_config_load())
+		{
+			/* v may be gone */
+			worker_commit();
+			return true;
+		}
+		if (v->read_sql != NULL)
 		{
 			worker_feed_scan(v);
-			worked |= worker_make_batch(v);
+			(void) worker_make_batch(v);
 		}
 		worker_commit();
 		worker_note_progress(v);
@@ -233,6 +238,15 @@ write_batch(TimestampTz *when)
 	return false;
 }
 
+/* Is there something that only the outer loop does? */
+static bool
+wanted_outside(void)
+{
+	return ConfigReloadPending || MyWorker->sources_stale ||
+		pg_atomic_read_u32(&MyWorker->slot->rows_changed) != 0 ||
+		queue_window_hungry(MyWorker->window);
+}
+
 /* Everything that can be done without waiting.  Returns when to look again. */
 static TimestampTz
 work(void)
@@ -252,7 +266,9 @@ work(void)
 		send_batches(&when);
 		if (http_client_inflight(MyWorker->client) > 0)
 			(void) http_client_wait(MyWorker->client, 0, PG_WAIT_EXTENSION);
-	} while (worked && !queue_window_hungry(MyWorker->window));
+	} while (worked && !wanted_outside());
+	if (worked)
+		when = 0;
 
 	dlist_foreach(iter, &MyWorker->vectorizers)
 		worker_note_progress(dlist_container(WorkerVectorizer, node, iter.cur));
@@ -271,6 +287,10 @@ worker_setup(void)
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("application_name", "vecsync worker", PGC_USERSET, PGC_S_SESSION);
 	/* a user's lock on a table or partition must not stop the other vectorizers for long */
+	/* keys are read and kept as texts: see key_string() in capture.c */
+	SetConfigOption("datestyle", "ISO", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("intervalstyle", "postgres", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("extra_float_digits", "1", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("lock_timeout", "500", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_USERSET, PGC_S_SESSION);
@@ -322,7 +342,8 @@ worker_loop(void)
 			queue_window_hungry(MyWorker->window) ||
 			MyWorker->config_generation != worker_config_generation() || MyWorker->sources_stale ||
 			TimestampDifferenceExceeds(last_read, now, worker_poll_interval * 1000) ||
-			(queue_window_gaps(MyWorker->window) && TimestampDifferenceExceeds(last_read, now, GAP_POLL_MS)))
+			(queue_window_gaps(MyWorker->window) &&
+			 TimestampDifferenceExceeds(last_read, now, GAP_POLL_MS)))
 		{
 			read_queue();
 			last_read = GetCurrentTimestamp();
@@ -331,7 +352,7 @@ worker_loop(void)
 		if (worker_log_due(now))
 			worker_log_expire();
 		when = work();
-		if (MyWorker->more_to_read || queue_window_hungry(MyWorker->window))
+		if (MyWorker->more_to_read || wanted_outside())
 			continue;
 		timeout = queue_window_gaps(MyWorker->window) ? GAP_POLL_MS : worker_poll_interval * 1000L;
 		if (when != DT_NOEND)

@@ -76,8 +76,13 @@ worker_feed_scan(WorkerVectorizer *v)
 	ScanArgs	args = {.v = v, .scan = scan};
 	ErrorData  *error;
 
-	if (scan == NULL || v->read_sql == NULL || !ConditionalLockRelationOid(v->def->source, AccessShareLock))
+	if (scan == NULL || v->read_sql == NULL)
 		return;
+	if (!ConditionalLockRelationOid(v->def->source, AccessShareLock))
+	{
+		v->not_before = worker_from_now(WORKER_LOCKED_RETRY_MS);
+		return;
+	}
 	error = worker_try(scan_rows, &args);
 	if (error != NULL)
 		worker_own_failure(v, error);

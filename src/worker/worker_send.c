@@ -86,9 +86,8 @@ next_inputs(WorkerBatch *batch)
 	return n;
 }
 
-/* Send the next request of a batch. */
-void
-worker_send_batch(WorkerBatch *batch)
+static void
+submit(WorkerBatch *batch)
 {
 	WorkerVectorizer *v = batch->vectorizer;
 	CatalogModel *def = v->model->def;
@@ -194,17 +193,25 @@ service_failed(WorkerBatch *batch, bool charge, const char *message)
 {
 	WorkerModel *model = batch->vectorizer->model;
 	bool		healthy = model->failures == 0;
-	int			worn_out = 0;
+	TimestampTz ready_at;
 
 	model->failures++;
 	model->not_before = worker_from_now(worker_backoff_ms(model->failures));
+	/* let other rows try first: these may be the reason */
+	ready_at = TimestampTzPlusMilliseconds(model->not_before, worker_backoff_min);
 	for (int i = 0; i < batch->nrows; i++)
-		if (charge && healthy && ++batch->rows[i].item->attempts >= worker_max_attempts)
-			worn_out++;
-	if (worn_out == batch->nrows)
+		if (charge && healthy)
+			batch->rows[i].item->attempts++;
+	if (batch->nrows == 1 && batch->rows[0].item->attempts >= worker_max_attempts)
+	{
 		bury_batch(batch, "embed", message);
-	else
-		worker_drop_batch(batch);
+		return;
+	}
+	for (int i = 0; i < batch->nrows; i++)
+		queue_window_return(batch->rows[i].item, ready_at);
+	batch->vectorizer->inflight -= batch->nrows;
+	batch->nrows = 0;
+	worker_free_batch(batch);
 }
 
 /* The service is well, a row is not: find it. */
@@ -224,6 +231,43 @@ rows_rejected(WorkerBatch *batch, const char *message)
 	(void) worker_split_batch(batch, 0, half);
 	(void) worker_split_batch(batch, half, batch->nrows);
 	worker_free_batch(batch);
+}
+
+/*
+ * Send the next request of a batch.  A text that is not valid in the
+ * database's encoding, or a model that no request can be made of, is an error
+ * here, outside any transaction; it must not end the worker.
+ */
+void
+worker_send_batch(WorkerBatch *batch)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		submit(batch);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_OUT_OF_MEMORY)
+			PG_RE_THROW();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	if (error == NULL)
+		return;
+
+	worker_note_error(batch->vectorizer, error->message);
+	worker_abort_calls(batch);
+	if (error->sqlerrcode == ERRCODE_CHARACTER_NOT_IN_REPERTOIRE ||
+		error->sqlerrcode == ERRCODE_UNTRANSLATABLE_CHARACTER)
+		rows_rejected(batch, error->message);
+	else
+		service_failed(batch, false, error->message);
+	FreeErrorData(error);
 }
 
 static void

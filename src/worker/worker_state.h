@@ -59,6 +59,7 @@ typedef struct WorkerVectorizer
 	int			inflight;		/* rows in batches */
 	bool		dead_letters;	/* there may be some */
 	int			failures;		/* of our own SQL, in a row */
+	int			read_limit;		/* rows to read at once after reading failed; 0 = no limit */
 	TimestampTz not_before;
 	WorkerProgress *progress;	/* NULL when shared memory has no room */
 } WorkerVectorizer;
@@ -148,7 +149,13 @@ extern MemoryContext WorkerContext;
 
 /* ---- worker_config.c ---- */
 extern void worker_config_init(void);
-extern void worker_config_load(void);	/* inside a transaction */
+
+/*
+ * Follow changes of the configuration.  Inside a transaction.  Returns true
+ * when it was read anew: pointers to
+ * vectorizers and batches may be stale then.
+ */
+extern bool worker_config_load(void);
 
 /* ---- worker_sql.c ---- */
 
@@ -176,6 +183,7 @@ extern bool worker_text_same(const char *a, const char *b);
 extern SPIPlanPtr worker_prepare(const char *sql, int nargs, Oid *types);
 extern void worker_render(void *arg);	/* RenderArgs */
 extern void worker_own_failure(WorkerVectorizer *v, ErrorData *error);
+extern bool worker_passing_error(const ErrorData *error);
 extern bool worker_make_batch(WorkerVectorizer *v);
 extern WorkerBatch *worker_split_batch(WorkerBatch *batch, int from, int to);
 extern void worker_drop_batch(WorkerBatch *batch);

@@ -117,6 +117,7 @@ read_progress(int vectorizer)
 static void
 count_rows(const CatalogVectorizer *v, int64 pending, int64 *rows, int64 *embedded)
 {
+	CatalogScope scope;
 	bool		isnull;
 	char	   *sql = psprintf("SELECT reltuples::int8 FROM pg_catalog.pg_class WHERE oid = %u", v->source);
 
@@ -134,10 +135,13 @@ count_rows(const CatalogVectorizer *v, int64 pending, int64 *rows, int64 *embedd
 	else
 		sql = psprintf("SELECT count(*), count(%s) FROM %s", quote_identifier(v->target_column),
 					   catalog_relation_name(v->source));
+	/* its rules and functions are the owner's */
+	catalog_enter_owner(&scope, catalog_relation_owner(v->source));
 	if (SPI_execute(sql, true, 1) != SPI_OK_SELECT)
-		return;
+		elog(ERROR, "could not count the rows of vectorizer \"%s\"", v->name);
 	*rows = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	*embedded = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	catalog_leave(&scope);
 }
 
 static const char *
@@ -225,6 +229,15 @@ worker_status(PG_FUNCTION_ARGS)
 
 /* ---- wait --------------------------------------------------------------------------- */
 
+static void
+own_changes(void)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("cannot wait for changes of the current transaction"),
+			errhint("COMMIT first: the worker sees only what is committed."));
+}
+
 /*
  * Is an entry of the vectorizer up to that number still in the queue?  By a
  * snapshot of its own, so that it sees what is deleted while this transaction's
@@ -265,10 +278,7 @@ pending_up_to(int vectorizer, int64 *last)
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
 	if (own)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("cannot wait for changes of the current transaction"),
-				errhint("COMMIT first: the worker sees only what is committed."));
+		own_changes();
 	if (*last == 0)
 		*last = found ? highest : -1;
 	return found;
@@ -291,9 +301,8 @@ worker_wait(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("vecsync is not in shared_preload_libraries"),
 				errhint("Without a worker there is nothing to wait for."));
-	/* what this transaction has noted, but not yet written, is its own change, too */
-	queue_flush();
-	CommandCounterIncrement();
+	if (queue_noted(v->id))
+		own_changes();
 
 	ConditionVariablePrepareToSleep(&worker_shared->progressed);
 	while ((pending = pending_up_to(v->id, &last)))

@@ -142,6 +142,9 @@ write_rows(void *arg)
 	bool		missing = false;
 	CatalogScope scope;
 
+	/* deferred triggers of the table would run at commit, when we are the superuser again */
+	if (SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0) < 0)
+		elog(ERROR, "could not set constraints");
 	worker_render(&args);
 	worker_enter_owner(v, &scope);
 	prepare_plans(v);
@@ -212,6 +215,15 @@ forget_failure(WorkerVectorizer *v, QueueItem *item)
 							  2, types, values, NULL, false, 0);
 }
 
+/* Does the row's text differ again and again although nothing changes the row?  Then it would for ever. */
+static bool
+restless(QueueItem *item)
+{
+	item->changes = item->nrefs == item->seen_refs ? item->changes + 1 : 0;
+	item->seen_refs = item->nrefs;
+	return item->changes >= 5;
+}
+
 /* The subtransaction is through: rows are done, or go back; those that somebody has locked stay. */
 static void
 settle_rows(WorkerBatch *batch, RowFate *fate)
@@ -231,7 +243,12 @@ settle_rows(WorkerBatch *batch, RowFate *fate)
 			continue;
 		}
 		v->inflight--;
-		if (fate[i] == ROW_CHANGED)
+		if (fate[i] == ROW_CHANGED && restless(item))
+		{
+			item->attempts++;
+			worker_dead_letter(v, item, "write", "the text is another one each time that it is rendered");
+		}
+		else if (fate[i] == ROW_CHANGED)
 			queue_window_return(item, 0);
 		else
 		{
@@ -252,10 +269,9 @@ write_failed(WorkerBatch *batch, ErrorData *error)
 {
 	WorkerVectorizer *v = batch->vectorizer;
 
-	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE)
+	if (worker_passing_error(error))
 	{
+		worker_note_error(v, error->message);
 		FreeErrorData(error);
 		return;					/* again at write_at */
 	}
@@ -299,7 +315,7 @@ worker_write_batch(WorkerBatch *batch)
 		worker_drop_batch(batch);
 		return;
 	}
-	worker_config_load();		/* may drop the vectorizer and with it the batch */
+	(void) worker_config_load();	/* may drop the vectorizer and with it the batch */
 	if (!batch_exists(batch))
 	{
 		worker_commit();

@@ -39,6 +39,20 @@ CREATE FUNCTION vecsync._worker_problem() RETURNS text
 CREATE FUNCTION vecsync._content(text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN $1;
 
+-- What is made for a table belongs to the table's owner, whoever makes it: the worker acts as that role.
+CREATE FUNCTION vecsync._give_to_owner(kind text, object text, source regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    owner name := (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = source);
+BEGIN
+    IF owner <> current_user THEN
+        EXECUTE format('ALTER %s %s OWNER TO %I', kind, object, owner);
+    END IF;
+END
+$function$;
+
 -- Makes sure that the table has a column for vectors of that many dimensions.
 CREATE FUNCTION vecsync._ensure_column(source regclass, target name, dimensions integer) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -119,6 +133,8 @@ BEGIN
         AND a.attname NOT IN ('chunk_seq', 'chunk', 'embedding');
     EXECUTE format('CREATE VIEW %I.%I WITH (security_invoker) AS SELECT %s, c.chunk_seq, vecsync._content(c.chunk) AS chunk, c.embedding FROM %s AS s JOIN %s AS c ON %s',
                    schema, name || '_chunks', source_columns, source, chunks, key_join);
+    PERFORM vecsync._give_to_owner('TABLE', chunks, source);
+    PERFORM vecsync._give_to_owner('VIEW', format('%I.%I', schema, name || '_chunks'), source);
     RETURN chunks::regclass;
 END
 $function$;
@@ -238,6 +254,7 @@ BEGIN
                    CASE WHEN target IS NOT NULL THEN ', vector' ELSE '' END,
                    (SELECT string_agg(format('%I.%I', relname, k), ', ' ORDER BY n) FROM unnest(keys) WITH ORDINALITY u(k, n)),
                    compiled.expression, CASE WHEN target IS NOT NULL THEN format(', %I.%I', relname, target) ELSE '' END, source);
+    PERFORM vecsync._give_to_owner('VIEW', content_view, source);
     EXECUTE format('GRANT SELECT ON %s TO PUBLIC', content_view);   -- it shows what the caller may see of the table
     PERFORM vecsync._create_triggers(id, name, source, compiled.columns);
     PERFORM vecsync._register_vectorizer(id, name, source, model, content, content_view::regclass, metric,

@@ -15,7 +15,7 @@ COMMENT ON VIEW vecsync.status IS
 
 CREATE VIEW vecsync.failed WITH (security_barrier) AS
 SELECT v.name AS vectorizer,
-       (SELECT jsonb_object_agg(c.name, CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
+       (SELECT jsonb_object_agg(c.name, CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND d.key[c.n] ~ '^-?\d+$'
                                              THEN to_jsonb(d.key[c.n]::bigint) ELSE to_jsonb(d.key[c.n]) END)
         FROM unnest(vecsync._key_columns(v.source)) WITH ORDINALITY AS c(name, n)
         JOIN pg_attribute a ON a.attrelid = v.source AND a.attname = c.name) AS key,
