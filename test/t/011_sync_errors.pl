@@ -87,7 +87,7 @@ my %answers = (
 	dims => [ { dims => 5 }, '5 dimensions, not 8' ],
 	null => [ { answer => 'null' }, 'a number expected' ],
 	nan => [ { answer => 'nan' }, 'not valid JSON' ],
-	few => [ { answer => 'few' }, '2 vectors for 3 inputs' ],
+	few => [ { answer => 'few' }, 'vectors for . input' ],
 	unauthorized => [ { status => 401, message => 'who are you' }, 'who are you' ],
 	garbage => [ { body => 'garbage' }, 'not valid JSON' ]);
 

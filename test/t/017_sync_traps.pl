@@ -1,0 +1,102 @@
+# Traps: settings of sessions, savepoints, other people's objects, rows that the service cannot stand.
+
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+use VecsyncNode;
+
+my ($node, $service) = VecsyncNode::start(dims => 8, conf => [ 'vecsync.max_attempts = 4' ]);
+
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+
+sub refused
+{
+	my ($sql, $what) = @_;
+	my ($code, $out, $err) = $node->psql('postgres', $sql);
+	like($err, qr/ERROR/, $what);
+	is($node->safe_psql('postgres', 'SELECT 1'), '1', "$what: the server is there");
+	return;
+}
+
+# ---- keys mean the same whoever writes them ---------------------------------------------
+sql(q{CREATE TABLE days (d date, f float8, i interval, body text, PRIMARY KEY (d, f, i))});
+VecsyncNode::vectorizer($node, $service, 'days', 'body');
+sql(q{SET datestyle = 'SQL, DMY'; SET intervalstyle = 'iso_8601'; SET extra_float_digits = 0;
+	INSERT INTO days VALUES ('01/02/2024', 0.1 + 0.2, '1 day 2 hours', 'one'), ('03/04/2024', 1.0 / 3, '-3 mons', 'two')});
+ok(VecsyncNode::settle($node, 'days'), 'dates, floats and intervals as keys');
+VecsyncNode::in_step($node, 'days', 'body', 'are found whatever the session\'s styles');
+
+# ---- a question about oneself inside a savepoint -----------------------------------------
+sql(q{CREATE TABLE t (id int PRIMARY KEY, body text); GRANT ALL ON SCHEMA public TO PUBLIC});
+VecsyncNode::vectorizer($node, $service, 't', 'body');
+$node->psql('postgres', qq{\\set ON_ERROR_ROLLBACK on\nBEGIN;\nINSERT INTO t VALUES (1, 'kept');\nSELECT vecsync.wait('t');\nSELECT vecsync.wait('days');\nCOMMIT;}, on_error_stop => 0);
+is(sql('SELECT count(*) FROM t'), '1', 'the row is there');
+ok(VecsyncNode::settle($node, 't'), 'wait in a savepoint that is rolled back');
+VecsyncNode::in_step($node, 't', 'body', 'loses nothing');
+sql(q{DO $$ BEGIN FOR i IN 100..3500 LOOP BEGIN INSERT INTO t VALUES (i, 'loop ' || i); EXCEPTION WHEN unique_violation THEN NULL; END; END LOOP; END $$});
+cmp_ok(sql('SELECT coalesce(max(rows), 0) FROM vecsync.queue'), '<=', 1024, 'no entry of more than 1,024 rows');
+ok(VecsyncNode::settle($node, 't'), 'thousands of subtransactions');
+VecsyncNode::in_step($node, 't', 'body', 'in step');
+
+# ---- functions that are not for everybody ---------------------------------------------------
+sql(q{CREATE ROLE mallory LOGIN; SET ROLE mallory;
+	CREATE TABLE mine (id int PRIMARY KEY, body text); CREATE VIEW aview AS SELECT 0 AS chunk_seq, 1 / (SELECT count(*) FROM pg_authid WHERE false) AS boom});
+refused(q{SET ROLE mallory; SELECT vecsync._register_vectorizer(9999, 'x', 'mine', 'm', 'c', 'aview', 'cosine', NULL, 'aview', false)}, 'a view as a table of chunks');
+refused(q{SET ROLE mallory; SELECT vecsync._register_vectorizer(9999, 'x', 'mine', 'm', 'c', 'aview', 'cosine', NULL, 't', false)}, 'another\'s table as a table of chunks');
+refused(q{SET ROLE mallory; SELECT vecsync._register_vectorizer(9999, 'x', 'mine', 'm', 'c', 't', 'cosine', NULL, NULL, false)}, 'a table as a view');
+refused(q{SET ROLE mallory; SELECT vecsync._forget_vectorizer('t')}, 'another\'s vectorizer');
+is(sql(q{SELECT vecsync._target_column('pg_class') IS NULL AND vecsync._target_column('pg_stats') IS NULL}), 't', 'any relation for a view');
+sql(q{SET ROLE mallory; CREATE TRIGGER x AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION vecsync.capture('2');
+	CREATE TRIGGER y AFTER TRUNCATE ON mine FOR EACH STATEMENT EXECUTE FUNCTION vecsync.capture('2'); INSERT INTO mine VALUES (1, 'x'); TRUNCATE mine});
+is(sql('SELECT count(*) FROM vecsync.queue'), '0', 'a trigger on another table queues nothing');
+
+# ---- a superuser makes a vectorizer for somebody else's table -------------------------------
+sql(q{SET ROLE mallory; CREATE TABLE hers (id int PRIMARY KEY, body text); INSERT INTO hers VALUES (1, 'a b c d e f g h')});
+VecsyncNode::vectorizer($node, $service, 'hers', 'body');
+VecsyncNode::vectorizer($node, $service, 'hers', 'body', q{name => 'pieces', chunking => '{"method": "words", "size": 3}'});
+ok(VecsyncNode::settle($node, 'hers') && VecsyncNode::settle($node, 'pieces'), 'another\'s table');
+VecsyncNode::in_step($node, 'hers', 'body', 'is embedded as its owner');
+is(sql('SET ROLE mallory; SELECT count(*) FROM pieces_chunks'), '3', 'and the owner sees the chunks');
+sql(q{CREATE FUNCTION who() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ASSERT current_user = 'mallory'; RETURN NEW; END $$;
+	CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON hers DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION who()});
+sql(q{SET ROLE mallory; UPDATE hers SET body = 'deferred triggers of hers'});
+ok(VecsyncNode::settle($node, 'hers'), 'a deferred trigger');
+VecsyncNode::in_step($node, 'hers', 'body', 'runs as the owner of the table');
+
+# ---- a row that makes the service fall over ----------------------------------------------------
+$service->scenario(dims => 8, rules => [ { when => { text => 'deadly' }, status => 500, message => 'I fell over' } ]);
+sql(q{INSERT INTO t VALUES (9000, 'deadly'); INSERT INTO t SELECT i, 'innocent ' || i FROM generate_series(9001, 9200) i; SELECT vecsync.resync('t')});
+ok(VecsyncNode::settle($node, 't', 120), 'a row that the service answers with 500');
+is(sql(q{SELECT string_agg(key->>'id', ',') FROM vecsync.failed WHERE vectorizer = 't'}), '9000', 'is the only one that fails');
+is(sql('SELECT count(*) FROM t WHERE embedding IS DISTINCT FROM expected_vector(body, 8)'), '1', 'all others are embedded');
+
+# ---- a row that cannot be rendered, and one that never stays the same -----------------------------
+$service->scenario(dims => 8);
+sql(q{CREATE TABLE odd (id int PRIMARY KEY, n int)});
+VecsyncNode::vectorizer($node, $service, 'odd', q{= 'value ' || (100 / n)});
+sql(q{INSERT INTO odd SELECT i, i % 50 FROM generate_series(1, 100) i});
+ok(VecsyncNode::settle($node, 'odd'), 'rows whose text cannot be made');
+is(sql(q{SELECT string_agg(key->>'id', ',' ORDER BY key->>'id') FROM vecsync.failed WHERE vectorizer = 'odd' AND operation = 'read'}), '100,50', 'are dead letters');
+is(sql('SELECT count(embedding) FROM odd'), '98', 'the others are embedded');
+sql(q{CREATE TABLE restless (id int PRIMARY KEY)});
+VecsyncNode::vectorizer($node, $service, 'restless', q{= id || ' ' || clock_timestamp()});
+sql(q{INSERT INTO restless VALUES (1)});
+ok(VecsyncNode::settle($node, 'restless'), 'a text that is never the same');
+cmp_ok($service->stats->{requests}, '<', 40, 'is not asked for for ever');
+
+# ---- a table that is locked while the configuration changes --------------------------------------------
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE');
+sql(q{SELECT vecsync.alter_model('m', '{"max_batch": 50}')});
+sql(q{SET ROLE mallory; UPDATE hers SET body = 'while t is locked'});
+ok(VecsyncNode::settle($node, 'hers'), 'others go on');
+$holder->query_safe('ROLLBACK');
+$holder->quit;
+sql(q{UPDATE t SET body = 'after the lock' WHERE id < 200});
+ok(VecsyncNode::settle($node, 't'), 'and it goes on after the lock');
+
+$service->stop;
+$node->stop;
+done_testing();
