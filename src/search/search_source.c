@@ -63,8 +63,13 @@ static void
 relation_changed(Datum arg, Oid relid)
 {
 	for (int i = 0; i < KEPT_SOURCES; i++)
-		if (kept_sources[i] != NULL && (relid == InvalidOid || kept_sources[i]->def->source == relid))
+	{
+		CatalogVectorizer *def = kept_sources[i] ? kept_sources[i]->def : NULL;
+
+		if (def != NULL && (relid == InvalidOid || relid == def->source || relid == def->content_view ||
+							relid == def->search_view || relid == def->chunk_table))
 			stale = true;
+	}
 }
 
 static void
