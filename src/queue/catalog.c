@@ -241,6 +241,7 @@ catalog_read_models(const char *name, int *count, MemoryContext context)
 		m->max_inflight = column_int(tuple, desc, "max_inflight");
 		m->rate_limit = column_int(tuple, desc, "rate_limit");
 		m->timeout_ms = column_int(tuple, desc, "timeout_ms");
+		m->private_addresses = column_int(tuple, desc, "private_addresses") != 0;
 		if (reference != NULL)
 		{
 			char	   *problem;

@@ -51,6 +51,7 @@ typedef struct CatalogModel
 	int			max_inflight;
 	int			rate_limit;		/* requests a minute, 0 = none */
 	int			timeout_ms;
+	bool		private_addresses;	/* the URL may lead to such */
 } CatalogModel;
 
 /* Read one model, or with a NULL name all of them.  Inside a catalog scope. */

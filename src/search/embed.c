@@ -11,6 +11,7 @@
 
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "funcapi.h"
 #include "lib/ilist.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -103,7 +104,7 @@ embed_target(const CatalogModel *def)
 {
 	HttpTarget	target = {
 		.url = def->url, .secret = def->secret, .ca_file = worker_ca_file[0] ? worker_ca_file : NULL,
-		.private_addresses = true, .timeout_ms = Min(def->timeout_ms, worker_query_timeout),
+		.private_addresses = def->private_addresses, .timeout_ms = Min(def->timeout_ms, worker_query_timeout),
 		.connect_timeout_ms = Min(worker_connect_timeout, worker_query_timeout),
 		.max_response_bytes = worker_max_response_bytes
 	};
@@ -365,14 +366,32 @@ embed_texts(PG_FUNCTION_ARGS)
 		construct_md_array(values, nulls, 1, &n, &lbound, vector->type, -1, false, TYPALIGN_INT));
 }
 
-/* vecsync._check_model(kind text, provider text, url text, privileged boolean) -> text */
+/* NULL gives the empty string: the tables' constraints judge it. */
+static char *
+text_argument(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? pstrdup("") : text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+/*
+ * vecsync._check_model(kind text, provider text, url text, secret text)
+ *	-> (checked_url text, private_addresses boolean)
+ *
+ * Called by functions that run as the extension's owner: the caller is the
+ * role outside of them.
+ */
 Datum
 embed_check_model(PG_FUNCTION_ARGS)
 {
-	char	   *kind = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	char	   *provider = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	char	   *url = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	char	   *kind = text_argument(fcinfo, 0);
+	char	   *provider = text_argument(fcinfo, 1);
+	char	   *url = text_argument(fcinfo, 2);
+	char	   *secret = text_argument(fcinfo, 3);
+	bool		privileged = superuser_arg(GetOuterUserId());
 	HttpUrlVerdict verdict;
+	TupleDesc	desc;
+	Datum		values[2];
+	bool		nulls[2] = {false};
 
 	if (strcmp(kind, "rerank") == 0 ? !rerank_provider_exists(provider) :
 		strcmp(kind, "chat") == 0 ? strcmp(provider, "openai") != 0 : !embedding_provider_exists(provider))
@@ -381,13 +400,22 @@ embed_check_model(PG_FUNCTION_ARGS)
 			errmsg("unknown provider \"%s\" of models of kind %s", provider, kind),
 			errhint("Providers are openai, ollama, tei and cohere for embedding; "
 					"openai, cohere, jina and tei for rerank; openai for chat."));
-	verdict = http_url_check(url, NULL, PG_GETARG_BOOL(3));
+	if (!privileged && (strncmp(secret, "env:", 4) == 0 || strncmp(secret, "file:", 5) == 0))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied to use a secret of the server's environment or files"),
+				errhint("Name one that vecsync.set_secret() has set."));
+	verdict = http_url_check(url, worker_allowed_urls, privileged);
 	if (!verdict.ok)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("invalid URL of a model"),
 				errdetail_internal("%s", verdict.problem));
-	PG_RETURN_TEXT_P(cstring_to_text(verdict.url));
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	values[0] = CStringGetTextDatum(verdict.url);
+	values[1] = BoolGetDatum(verdict.private_addresses);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
 /* vecsync._probe_dimensions(model text) -> int: asks the service for one vector */

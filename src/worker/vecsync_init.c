@@ -24,6 +24,7 @@ int			worker_backoff_max = 300000;
 int			worker_connect_timeout = 5000;
 int			worker_max_response_bytes = 64 * 1024 * 1024;
 char	   *worker_ca_file = NULL;
+char	   *worker_allowed_urls = NULL;
 int			worker_query_timeout = 10000;
 
 extern PGDLLEXPORT void _PG_init(void);
@@ -58,6 +59,10 @@ define_settings(void)
 	DefineCustomStringVariable("vecsync.ca_file",
 							   "File of certificates to trust instead of the system's.", NULL,
 							   &worker_ca_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable("vecsync.allowed_urls",
+							   "URL prefixes that roles other than superusers may register.",
+							   "Comma-separated; empty allows every host whose address is public.",
+							   &worker_allowed_urls, "", PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("vecsync.log_retention",
 							"How long vecsync.operation remembers; 0 logs nothing.", NULL,
 							&worker_log_retention, 7 * 24 * 3600, 0, INT_MAX / 1000, PGC_SIGHUP,

@@ -94,7 +94,7 @@ submit(WorkerBatch *batch)
 	EmbeddingModel model = {
 		.target = {
 			.url = def->url, .secret = def->secret, .ca_file = worker_ca_file[0] ? worker_ca_file : NULL,
-			.private_addresses = true, .timeout_ms = def->timeout_ms,
+			.private_addresses = def->private_addresses, .timeout_ms = def->timeout_ms,
 			.connect_timeout_ms = worker_connect_timeout, .max_response_bytes = worker_max_response_bytes
 		},
 		.provider = def->provider, .model = def->model, .parameters = def->parameters,

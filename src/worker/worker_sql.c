@@ -5,8 +5,10 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "pgstat.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -15,6 +17,9 @@
 #include "utils/timestamp.h"
 
 #include "worker/worker_state.h"
+
+/* Whose SQL ran in the current transaction: one transaction serves one table. */
+static Oid	owner_seen = InvalidOid;
 
 bool
 worker_begin(const char *activity)
@@ -30,13 +35,35 @@ worker_begin(const char *activity)
 		pgstat_report_activity(STATE_IDLE, NULL);
 		return false;
 	}
+	owner_seen = InvalidOid;
 	SPI_connect();
 	return true;
+}
+
+/*
+ * Deferred triggers run at commit, when we are the superuser again.  Those
+ * that entering and leaving the owner could not make fire, because the
+ * owner's code deferred them once more, fire here as the owner.
+ */
+static void
+fire_deferred(void)
+{
+	Oid			userid;
+	int			context;
+
+	if (!OidIsValid(owner_seen))
+		return;
+	GetUserIdAndSecContext(&userid, &context);
+	SetUserIdAndSecContext(owner_seen, context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	AfterTriggerFireDeferred();
+	SetUserIdAndSecContext(userid, context);
 }
 
 void
 worker_commit(void)
 {
+	fire_deferred();
 	SPI_finish();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -45,10 +72,17 @@ worker_commit(void)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
+/* SET CONSTRAINTS ALL IMMEDIATE: also fires what waits. */
+static void
+constraints_immediate(void)
+{
+	AfterTriggerSetState(makeNode(ConstraintsSetStmt));
+}
+
 /*
- * Deferred triggers of the table would run at commit, when we are the
- * superuser again: let them run at once.  The restricted context keeps the
- * owner's functions from changing roles or session state.
+ * Deferred triggers of the table run at once, so that they run as the owner
+ * and their errors are the row's.  The restricted context keeps the owner's
+ * functions from changing roles or session state.
  */
 void
 worker_enter_owner(WorkerVectorizer *v, CatalogScope *scope)
@@ -59,11 +93,14 @@ worker_enter_owner(WorkerVectorizer *v, CatalogScope *scope)
 						   SECURITY_RESTRICTED_OPERATION);
 	(void) set_config_option("search_path", MyWorker->default_search_path, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
+	owner_seen = v->owner;
+	constraints_immediate();
 }
 
 void
 worker_leave_owner(CatalogScope *scope)
 {
+	constraints_immediate();
 	AtEOXact_GUC(false, scope->guc_level);
 	SetUserIdAndSecContext(scope->save_userid, scope->save_sec_context);
 }

@@ -7,6 +7,7 @@ CREATE TABLE vecsync.model (
     kind text NOT NULL CHECK (kind IN ('embedding', 'rerank', 'chat')),
     provider text NOT NULL,
     url text NOT NULL,
+    private_addresses boolean NOT NULL,
     model text NOT NULL,
     dimensions integer CHECK (dimensions BETWEEN 1 AND 16000),
     secret text,
@@ -21,6 +22,7 @@ CREATE TABLE vecsync.model (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE vecsync.model IS 'services that embed, rerank or chat; see vecsync.create_model';
+COMMENT ON COLUMN vecsync.model.private_addresses IS 'whether the URL may lead to loopback, link-local or private addresses: who registered it was a superuser, or vecsync.allowed_urls lists it';
 COMMENT ON COLUMN vecsync.model.secret IS 'where the key is: a name in vecsync.secret, env:VARIABLE or file:PATH; never the key itself';
 
 CREATE TABLE vecsync.secret (

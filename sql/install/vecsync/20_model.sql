@@ -5,10 +5,10 @@
 
 GRANT SELECT (name, kind, provider, model, dimensions) ON vecsync.model TO PUBLIC;
 
-CREATE FUNCTION vecsync._check_model(kind text, provider text, url text, privileged boolean) RETURNS text
-    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'embed_check_model';
-REVOKE ALL ON FUNCTION vecsync._check_model(text, text, text, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION vecsync._check_model(text, text, text, boolean) IS 'the URL, normalised; an error for an unknown provider or a URL that may not be called';
+CREATE FUNCTION vecsync._check_model(kind text, provider text, url text, secret text, OUT checked_url text, OUT private_addresses boolean)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'embed_check_model';
+REVOKE ALL ON FUNCTION vecsync._check_model(text, text, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION vecsync._check_model(text, text, text, text) IS 'the URL, normalised, and whether it may lead to private addresses; an error for an unknown provider, and for a URL or secret that the caller may not name';
 
 CREATE FUNCTION vecsync._probe_dimensions(model text) RETURNS integer
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'embed_probe_dimensions';
@@ -46,11 +46,12 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('model "%s" already exists', name),
             HINT = 'Change it with vecsync.alter_model() or drop it with vecsync.drop_model().';
     END IF;
-    INSERT INTO vecsync.model (name, kind, provider, url, model, dimensions, secret, parameters, document_parameters,
+    INSERT INTO vecsync.model (name, kind, provider, url, private_addresses, model, dimensions, secret, parameters, document_parameters,
                                query_parameters, max_batch, max_batch_bytes, max_inflight, rate_limit, timeout)
-    VALUES (name, kind, provider, vecsync._check_model(kind, provider, url, true), model, dimensions, secret,
-            parameters, document_parameters, query_parameters, max_batch, max_batch_bytes, max_inflight,
-            rate_limit, timeout);
+    SELECT name, kind, provider, c.checked_url, c.private_addresses, model, dimensions, secret,
+           parameters, document_parameters, query_parameters, max_batch, max_batch_bytes, max_inflight,
+           rate_limit, timeout
+    FROM vecsync._check_model(kind, provider, url, secret) c;
     IF kind = 'embedding' AND dimensions IS NULL THEN
         UPDATE vecsync.model m SET dimensions = vecsync._probe_dimensions(create_model.name)
         WHERE m.name = create_model.name;
@@ -66,7 +67,7 @@ END
 $function$;
 REVOKE ALL ON FUNCTION vecsync.create_model FROM PUBLIC;
 COMMENT ON FUNCTION vecsync.create_model IS
-'Registers a service under a name and returns the name. url: of the service, with or without the path of the request; provider: the form of its requests (openai); dimensions: of its vectors, asked from the service with one request when NULL; secret: the name of a key set by set_secret, env:VARIABLE or file:PATH; parameters: JSON members added to each request, the other two to those for documents and for queries; max_batch and max_batch_bytes: texts and bytes of text in one request; max_inflight: requests at a time; rate_limit: requests a minute. Errors: 42710 exists already, 22023 bad URL or provider, 08000 and its class when the service cannot be asked.';
+'Registers a service under a name and returns the name. url: of the service, with or without the path of the request; provider: the form of its requests (openai); dimensions: of its vectors, asked from the service with one request when NULL; secret: the name of a key set by set_secret, env:VARIABLE or file:PATH (these two for superusers only); parameters: JSON members added to each request, the other two to those for documents and for queries; max_batch and max_batch_bytes: texts and bytes of text in one request; max_inflight: requests at a time; rate_limit: requests a minute. Superusers may name any host; others only hosts with public addresses, or what vecsync.allowed_urls lists when it is set. Errors: 42501 a secret of the server''s, 42710 exists already, 22023 bad URL or provider, 08000 and its class when the service cannot be asked.';
 
 CREATE FUNCTION vecsync.alter_model(name text, options jsonb) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -89,12 +90,16 @@ BEGIN
             HINT = 'Options are url, model, provider, secret, parameters, document_parameters, query_parameters, max_batch, max_batch_bytes, max_inflight, rate_limit and timeout.';
     END IF;
     UPDATE vecsync.model m
-    SET (provider, url, model, secret, parameters, document_parameters, query_parameters, max_batch, max_batch_bytes,
+    SET (provider, url, private_addresses, model, secret, parameters, document_parameters, query_parameters, max_batch, max_batch_bytes,
          max_inflight, rate_limit, timeout) =
-        (SELECT n.provider, vecsync._check_model(m.kind, n.provider, n.url, true), n.model, n.secret, n.parameters,
+        (SELECT n.provider, c.checked_url, c.private_addresses, n.model, n.secret, n.parameters,
                 n.document_parameters, n.query_parameters, n.max_batch, n.max_batch_bytes, n.max_inflight,
                 n.rate_limit, n.timeout
-         FROM jsonb_populate_record(m, options) n)
+         FROM jsonb_populate_record(m, options) n,
+              LATERAL (SELECT m.url AS checked_url, m.private_addresses WHERE NOT options ?| ARRAY['url', 'provider', 'secret']
+                       UNION ALL
+                       SELECT x.* FROM vecsync._check_model(m.kind, n.provider, n.url, n.secret) x
+                       WHERE options ?| ARRAY['url', 'provider', 'secret']) c)
     WHERE m.name = alter_model.name;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('model "%s" does not exist', name);

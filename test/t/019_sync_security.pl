@@ -1,0 +1,137 @@
+# Who may make the server call which URL; where a key can be seen (nowhere); what names, values, templates and
+# the table's own code can do (nothing but what the table's owner can do).
+
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+use VecsyncNode;
+
+my $key = 'sk-0123456789-never-to-be-seen';
+my ($node, $service) = VecsyncNode::start(dims => 8, scenario => { api_key => $key }, conf => [ 'log_error_verbosity = verbose', 'log_statement = none' ]);
+
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+
+sub as
+{
+	my ($role, $query) = @_;
+	my ($status, $out, $err) = $node->psql('postgres', "SET ROLE $role; $query");
+	return $status == 0 ? "$out$err" : "ERROR $err";
+}
+
+# Not by SET ROLE: that could be undone.
+sub login
+{
+	my ($role, $query) = @_;
+	my ($status, $out, $err) = $node->psql('postgres', $query, extra_params => [ '-U', $role ]);
+	return $status == 0 ? "$out$err" : "ERROR $err";
+}
+
+# ---- URLs -------------------------------------------------------------------------------
+my $url = $service->url;
+sql(q{CREATE ROLE operator; GRANT EXECUTE ON FUNCTION vecsync.create_model, vecsync.alter_model TO operator});
+my $create = sub { return "SELECT vecsync.create_model('$_[0]', url => '$_[1]', model => 'fake', dimensions => 8" . ($_[2] || '') . ')' };
+like(as('operator', $create->('o', $url)), qr/ERROR.*superusers only/s, 'a granted role may not name loopback');
+for my $private ('http://localhost:1/', 'http://[::1]/', 'http://169.254.169.254/latest', 'http://10.0.0.1/', 'http://0x7f000001/', 'http://2130706433/', 'http://[::ffff:127.0.0.1]/')
+{
+	like(as('operator', $create->('o', $private)), qr/ERROR.*superusers only/s, "nor $private");
+}
+is(as('operator', $create->('public', 'https://api.example.com/')), 'public', 'but a public host');
+is(sql(q{SELECT private_addresses FROM vecsync.model WHERE name = 'public'}), 'f', 'whose address is judged again at each call');
+like(as('operator', $create->('o', 'https://api.example.com/', q{, secret => 'file:/etc/passwd'})), qr/ERROR.*permission denied/s, 'no file of the server as a key');
+like(as('operator', q{SELECT vecsync.alter_model('public', '{"secret": "env:PATH"}')}), qr/ERROR.*permission denied/s, 'nor its environment');
+like(as('operator', "SET vecsync.allowed_urls = '$url'"), qr/ERROR.*permission denied/s, 'the list is the superuser\'s');
+sql("ALTER SYSTEM SET vecsync.allowed_urls = 'https://other.example.com/, $url'; SELECT pg_reload_conf(); SELECT pg_sleep(0.2)");
+is(as('operator', $create->('listed', $url, q{, secret => 'k'})), 'listed', 'what is listed may be named, loopback or not');
+like(as('operator', $create->('o', 'https://api.example.com/')), qr/ERROR.*not covered/s, 'and then nothing else');
+sql('ALTER SYSTEM RESET vecsync.allowed_urls; SELECT pg_reload_conf(); SELECT pg_sleep(0.2)');
+sql($create->('m', $url, q{, secret => 'k'}));
+is(as('operator', q{SELECT vecsync.alter_model('m', '{"max_batch": 7}')}), '', 'other options of a superuser\'s model');
+is(sql(q{SELECT private_addresses FROM vecsync.model WHERE name = 'm'}), 't', 'leave its rights alone');
+like(as('operator', q{SELECT vecsync.alter_model('m', '{"url": "http://127.0.0.1:1/"}')}), qr/ERROR.*superusers only/s, 'its URL is judged by who changes it');
+sql("CREATE FUNCTION boss() RETURNS text LANGUAGE sql SECURITY DEFINER AS \$\$ " . $create->('b', $url) . " \$\$");
+like(as('operator', 'SELECT boss()'), qr/ERROR.*superusers only/s, 'also through a function of a superuser');
+
+# ---- the key --------------------------------------------------------------------------------
+sql("SELECT vecsync.set_secret('k', '$key')");
+sql(q{CREATE ROLE owner LOGIN; CREATE ROLE watcher IN ROLE pg_monitor; GRANT CREATE ON SCHEMA public TO owner;
+	SET ROLE owner; CREATE TABLE docs (id int PRIMARY KEY, body text); INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, 20) i});
+VecsyncNode::vectorizer($node, $service, 'docs', 'body');
+ok(VecsyncNode::settle($node, 'docs'), 'the key is used');
+$service->scenario(dims => 8, rules => [ { when => { times => 3 }, status => 401, message => "wrong key $key" }, { when => { text => 'bad' }, status => 400, message => "no $key" } ]);
+like(as('owner', q{SELECT vecsync.embed('m', 'a question')}), qr/ERROR.*401/s, 'the service repeats the key to a session');
+sql(q{UPDATE docs SET body = body || '!'; UPDATE docs SET body = 'bad' WHERE id = 1});
+ok(VecsyncNode::settle($node, 'docs'), 'and to the worker');
+is(sql(q{SELECT count(*) FROM vecsync.failed}), '1', 'and in the words kept with a failed row');
+my $seen = '';
+for my $view (qw(status failed operation batch stats workers vectorizer))
+{
+	$seen .= as($_, "SELECT * FROM vecsync.$view") for qw(owner watcher);
+}
+$seen .= sql('SELECT * FROM pg_stat_activity');
+$seen .= as($_, "SELECT * FROM vecsync.secret; SELECT secret FROM vecsync.model; SELECT * FROM vecsync.model") for qw(owner watcher operator);
+$seen .= sql('TABLE vecsync.model; TABLE vecsync.dead_letter; TABLE vecsync.operation_batch');
+my ($dump) = run_command([ 'pg_dump', '-h', $node->host, '-p', $node->port, '-U', getpwuid($<) || 'postgres', 'postgres' ]);
+like($dump, qr/vecsync\.model/, 'the dump has the models');
+unlike($seen, qr/\Q$key\E/, 'no view shows the key');
+unlike($dump, qr/\Q$key\E/, 'nor does a dump');
+unlike(slurp_file($node->logfile), qr/\Q$key\E/, 'nor the log');
+
+# ---- names, values, templates ------------------------------------------------------------------
+$service->scenario(dims => 8);
+sql(q{CREATE TABLE victim (); SET ROLE owner; CREATE TABLE "t"";DROP TABLE victim;--" ("i'); DROP TABLE victim; --" int PRIMARY KEY, "c{x}"" || (SELECT 1/0) || """ text);
+	INSERT INTO "t"";DROP TABLE victim;--" VALUES (1, $$'); DROP TABLE victim; -- {c} {{x}} $1 \$$)});
+is(as('owner', q{SELECT vecsync.create_vectorizer('"t"";DROP TABLE victim;--"', model => 'm', content => '= $q$''); DROP TABLE victim; -- %I %s$q$ || "c{x}"" || (SELECT 1/0) || """',
+	name => $n$v'"; DROP TABLE victim; --$n$, destination => 'column:e"; DROP TABLE victim; --')}), q{v'"; DROP TABLE victim; --}, 'hostile names and texts');
+ok(VecsyncNode::settle($node, q{v''"; DROP TABLE victim; --}), 'are worked with');
+VecsyncNode::in_step($node, '"t"";DROP TABLE victim;--"', q{$q$'); DROP TABLE victim; -- %I %s$q$ || "c{x}"" || (SELECT 1/0) || """}, 'as they are', column => '"e""; DROP TABLE victim; --"');
+like(as('owner', q{SELECT vecsync.search($n$v'"; DROP TABLE victim; --$n$, $q$'); DROP TABLE victim; --$q$)}), qr/^\("\{/, 'and searched');
+is(sql(q{SELECT count(*) FROM pg_class WHERE relname = 'victim'}), '1', 'nothing else ran');
+
+# ---- the table's own code -------------------------------------------------------------------------
+sql(q{CREATE ROLE mallory LOGIN; CREATE SCHEMA mallory AUTHORIZATION mallory; GRANT USAGE ON SCHEMA mallory TO PUBLIC;
+	ALTER DATABASE postgres SET search_path = mallory, public;
+	CREATE TABLE mallory.witness (what text, who text, result text); GRANT ALL ON mallory.witness TO PUBLIC});
+sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'vecsync worker'});    # the new search_path
+is(login('mallory', <<'SQL'), 'trap', 'a table full of code');
+SET search_path = mallory, public;
+CREATE FUNCTION mallory.attempt(what text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE r text := '';
+BEGIN
+	BEGIN SET ROLE postgres; r := r || 'role '; EXCEPTION WHEN OTHERS THEN END;
+	BEGIN RESET ROLE; EXCEPTION WHEN OTHERS THEN END;
+	BEGIN PERFORM pg_read_file('PG_VERSION'); r := r || 'file '; EXCEPTION WHEN OTHERS THEN END;
+	BEGIN PERFORM 1 FROM vecsync.secret; r := r || 'secret '; EXCEPTION WHEN OTHERS THEN END;
+	INSERT INTO mallory.witness VALUES (what, current_user, r);
+END $$;
+CREATE FUNCTION mallory.fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.attempt(TG_NAME); RETURN NEW; END $$;
+CREATE FUNCTION mallory.render(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.attempt('content'); RETURN $1; END $$;
+CREATE FUNCTION mallory.same(text, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.attempt('operator'); RETURN $1 OPERATOR(pg_catalog.=) $2; END $$;
+CREATE OPERATOR mallory.= (LEFTARG = text, RIGHTARG = text, FUNCTION = mallory.same);
+CREATE TABLE mallory.queue (seq bigint); CREATE TABLE mallory.trap (id text PRIMARY KEY, body text);
+ALTER TABLE mallory.trap ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY all_rows ON mallory.trap USING (mallory.render('p') IS NOT NULL);
+CREATE TRIGGER before_row BEFORE UPDATE ON mallory.trap FOR EACH ROW EXECUTE FUNCTION mallory.fire();
+CREATE TRIGGER after_row AFTER UPDATE ON mallory.trap FOR EACH ROW EXECUTE FUNCTION mallory.fire();
+CREATE CONSTRAINT TRIGGER deferred_row AFTER UPDATE ON mallory.trap DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION mallory.fire();
+INSERT INTO mallory.trap SELECT i::text, 'body' FROM generate_series(1, 5) i;
+TRUNCATE mallory.witness;
+SELECT vecsync.create_vectorizer('mallory.trap', model => 'm', content => '= mallory.render(body)');
+SQL
+is(login('mallory', <<'SQL'), '', 'and functions that stand in the way of the worker\'s');
+SET search_path = mallory, public;
+CREATE FUNCTION mallory.unnest(text[]) RETURNS SETOF text LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.attempt('unnest'); RETURN QUERY SELECT pg_catalog.unnest($1); END $$;
+CREATE FUNCTION mallory.defer() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET CONSTRAINTS ALL DEFERRED; RETURN NEW; END $$;
+CREATE TRIGGER defers AFTER UPDATE ON mallory.trap FOR EACH ROW EXECUTE FUNCTION mallory.defer();
+UPDATE mallory.trap SET body = body || '!';
+SQL
+ok(VecsyncNode::settle($node, 'trap'), 'is worked off');
+is(sql('SELECT count(embedding) FROM mallory.trap'), '5', 'row security that is forced does not stop the worker, its policy holds for it');
+is(sql(q{SELECT string_agg(DISTINCT who, ',') FROM mallory.witness}), 'mallory', 'all code of the table ran as its owner');
+is(sql(q{SELECT string_agg(DISTINCT result, ',') FROM mallory.witness WHERE result <> ''}), '', 'and could do nothing more');
+is(sql(q{SELECT string_agg(DISTINCT what, ',' ORDER BY what) FROM mallory.witness WHERE what LIKE '%row'}), 'after_row,before_row,deferred_row', 'all triggers fired');
+
+$service->stop;
+$node->stop;
+done_testing();
