@@ -142,9 +142,6 @@ write_rows(void *arg)
 	bool		missing = false;
 	CatalogScope scope;
 
-	/* deferred triggers of the table would run at commit, when we are the superuser again */
-	if (SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0) < 0)
-		elog(ERROR, "could not set constraints");
 	worker_render(&args);
 	worker_enter_owner(v, &scope);
 	prepare_plans(v);
