@@ -36,7 +36,14 @@ CREATE FUNCTION soak_text(seed int) RETURNS text LANGUAGE sql VOLATILE AS $$
 """
 
 
+# Short texts become one chunk or several.
+CHUNK_WORDS = 3
+CHUNKING = f'{{"method": "words", "size": {CHUNK_WORDS}}}'
+
+
 class Vectorizer:
+    """column: NULL for a table of chunks."""
+
     def __init__(self, name, content, column, model):
         self.name, self.content, self.column, self.model = name, content, column, model
 
@@ -52,6 +59,8 @@ class Table:
         self.vectorizers = [Vectorizer(f"v{number}", rng.choice(CONTENTS), "embedding", "alpha")]
         if rng.random() < 0.4:
             self.vectorizers.append(Vectorizer(f"w{number}", rng.choice(CONTENTS), "second", "beta"))
+        if rng.random() < 0.5:
+            self.vectorizers.append(Vectorizer(f"c{number}", rng.choice(CONTENTS), None, rng.choice(("alpha", "beta"))))
 
     def create(self, c):
         columns = ", ".join(f"{name} {type}" for name, type in self.keys)
@@ -64,8 +73,10 @@ class Table:
         self.oid = c.execute("SELECT %s::regclass::oid", [f'"{self.name}"']).fetchone()[0]
         self.fill(c, 1, 300)
         for v in self.vectorizers:
-            c.execute("SELECT vecsync.create_vectorizer(%s, model => %s, content => %s, name => %s, destination => %s)",
-                      [f'"{self.name}"', v.model, v.content[0], v.name, f"column:{v.column}"])
+            c.execute("SELECT vecsync.create_vectorizer(%s, model => %s, content => %s, name => %s, destination => %s,"
+                      " chunking => %s, index => NULL)",
+                      [f'"{self.name}"', v.model, v.content[0], v.name, f"column:{v.column}" if v.column else "table",
+                       None if v.column else CHUNKING])
         self.attnum = dict(c.execute("SELECT attname, attnum FROM pg_attribute WHERE attrelid = %s AND attnum > 0", [self.oid]).fetchall())
 
     def fill(self, c, first, last):
@@ -106,6 +117,35 @@ def same(vector, text, model):
     return vector == expected.vector(text, DIMS, model)
 
 
+def audit_chunks(c, table, v, note):
+    """The table of chunks against the texts cut anew."""
+    relation, names = table.names(c)
+    content = v.content[1].format(**names)
+    keys = [names[k] for k in table.key_names]
+    chunks = c.execute("SELECT chunk_table::text FROM vecsync.vectorizer WHERE name = %s", [v.name]).fetchone()[0]
+    # Key columns of the chunks are in the order of the primary key, as ours are.
+    wanted = {(key, n): chunk for key, n, chunk in c.execute(
+        f"SELECT ROW({', '.join(keys)})::text, d.seq, d.chunk FROM {relation}, vecsync.chunk(({content})::text, 'words', {CHUNK_WORDS}) d")}
+    seen = {}
+    rows = 0
+    columns = ", ".join(f"k{i + 1}" for i in range(len(keys)))
+    for key, n, chunk, vector in c.execute(f"SELECT ROW({columns})::text, chunk_seq, chunk, embedding::real[] FROM {chunks}"):
+        rows += 1
+        where = f"{v.name} {key} chunk {n}: {chunk!r}"
+        if (key, n) in seen:
+            note("duplicate", where)
+        seen[key, n] = True
+        if (key, n) not in wanted:
+            note("orphan", where)
+        elif not same(vector, chunk, v.model):
+            note("wrong", where)
+        elif chunk != wanted[key, n]:
+            note("stale", f"{where}, not {wanted[key, n]!r}")
+    for key, n in wanted.keys() - seen.keys():
+        note("lost", f"{v.name} {key} chunk {n}")
+    return rows
+
+
 def audit(c, tables, service):
     """Count what is not as it has to be; the first few of each are described."""
     counts = dict.fromkeys(("lost", "duplicate", "wrong", "orphan", "stale"), 0)
@@ -122,6 +162,9 @@ def audit(c, tables, service):
         keys = ", ".join(names[k] for k in table.key_names)
         for v in table.vectorizers:
             content = v.content[1].format(**names)
+            if v.column is None:
+                rows += audit_chunks(c, table, v, note)
+                continue
             mismatched = []
             for key, text, vector in c.execute(f"SELECT ROW({keys})::text, ({content})::text, {names[v.column]}::real[] FROM {relation}"):
                 rows += 1
@@ -152,7 +195,7 @@ def prove(c, tables, service):
     """Break one row in each way, and see that the audit finds just that; then undo it.  Returns what it overlooked."""
     for table in tables:
         relation, names = table.names(c)
-        v = table.vectorizers[0]
+        v = table.vectorizers[0]  # has a column
         vector = names[v.column]
         content = v.content[1].format(**names)
         rows = c.execute(f"SELECT tableoid, ctid::text, {vector}::text FROM {relation} WHERE {vector} IS NOT NULL LIMIT 3").fetchall()
