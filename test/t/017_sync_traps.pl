@@ -52,6 +52,14 @@ sql(q{SET ROLE mallory; CREATE TRIGGER x AFTER INSERT ON mine FOR EACH ROW EXECU
 	CREATE TRIGGER y AFTER TRUNCATE ON mine FOR EACH STATEMENT EXECUTE FUNCTION vecsync.capture('2'); INSERT INTO mine VALUES (1, 'x'); TRUNCATE mine});
 is(sql('SELECT count(*) FROM vecsync.queue'), '0', 'a trigger on another table queues nothing');
 
+sql(q{SET ROLE mallory; CREATE SCHEMA bad; CREATE FUNCTION bad.format(text, text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'mallory was here'; END $$;
+	CREATE FUNCTION bad.current_setting(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'mallory was here'; END $$;
+	CREATE FUNCTION bad.shout(text) RETURNS text LANGUAGE sql IMMUTABLE RETURN upper($1); GRANT USAGE ON SCHEMA bad TO PUBLIC}) if sql(q{GRANT CREATE ON DATABASE postgres TO mallory; SELECT true});
+sql(q{SET search_path = bad, public, pg_catalog; CREATE TABLE public.shouts (id int PRIMARY KEY, body text); INSERT INTO public.shouts VALUES (1, 'quiet');
+	SELECT vecsync.create_vectorizer('shouts', 'm', '= shout(body)')});
+ok(VecsyncNode::settle($node, 'shouts'), 'a caller\'s search_path is for the expression');
+VecsyncNode::in_step($node, 'shouts', 'upper(body)', 'and for nothing else');
+
 # ---- a superuser makes a vectorizer for somebody else's table -------------------------------
 sql(q{SET ROLE mallory; CREATE TABLE hers (id int PRIMARY KEY, body text); INSERT INTO hers VALUES (1, 'a b c d e f g h')});
 VecsyncNode::vectorizer($node, $service, 'hers', 'body');

@@ -169,21 +169,23 @@ BEGIN
 END
 $function$;
 
-CREATE FUNCTION vecsync.create_vectorizer(
+-- The work of create_vectorizer, with a search_path of its own.
+CREATE FUNCTION vecsync._create_vectorizer(
     source regclass,
     model text,
     content text,
-    name text DEFAULT NULL,
-    chunking jsonb DEFAULT NULL,
-    destination text DEFAULT NULL,
-    metric text DEFAULT 'cosine',
-    index jsonb DEFAULT '{"method": "hnsw"}',
-    namespace name DEFAULT NULL,
-    text_config regconfig DEFAULT NULL,
-    enqueue_existing boolean DEFAULT true,
-    if_not_exists boolean DEFAULT false
+    name text,
+    chunking jsonb,
+    destination text,
+    metric text,
+    index jsonb,
+    namespace name,
+    text_config regconfig,
+    enqueue_existing boolean,
+    if_not_exists boolean,
+    caller_path text
 ) RETURNS text
-    LANGUAGE plpgsql    -- the caller's search_path: an expression's names are the caller's
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $function$
 #variable_conflict use_variable
 DECLARE
@@ -195,6 +197,7 @@ DECLARE
     keys name[];
     relname name;
     content_view text;
+    statement text;
     chunk_table regclass;
     problem text;
 BEGIN
@@ -203,7 +206,7 @@ BEGIN
             HINT = 'content is a column, a template such as ''{name} by {artist}'', or ''='' and a SQL expression.';
     END IF;
     name := coalesce(name, (SELECT c.relname FROM pg_class c WHERE c.oid = source));
-    IF EXISTS (SELECT FROM vecsync.vectorizer v WHERE v.name = create_vectorizer.name) THEN
+    IF EXISTS (SELECT FROM vecsync.vectorizer v WHERE v.name = _create_vectorizer.name) THEN
         IF if_not_exists THEN
             RAISE NOTICE 'vectorizer "%" already exists, skipping', name;
             RETURN name;
@@ -211,7 +214,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('vectorizer "%s" already exists', name),
             HINT = 'Choose another name, or drop it with vecsync.drop_vectorizer().';
     END IF;
-    SELECT m.dimensions, m.kind INTO dimensions, kind FROM vecsync.model m WHERE m.name = create_vectorizer.model;
+    SELECT m.dimensions, m.kind INTO dimensions, kind FROM vecsync.model m WHERE m.name = _create_vectorizer.model;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('model "%s" does not exist', model),
             HINT = 'vecsync.create_model() makes one.';
@@ -249,11 +252,15 @@ BEGIN
     END IF;
     SELECT c.relname, format('%I.%I', n.nspname, vecsync._object_name(id, 'content', name)) INTO relname, content_view
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
-    EXECUTE format('CREATE VIEW %s (%s, content%s) WITH (security_invoker) AS SELECT %s, vecsync._content(%s)%s FROM %s', content_view,
+    statement := format('CREATE VIEW %s (%s, content%s) WITH (security_invoker) AS SELECT %s, vecsync._content(%s)%s FROM %s', content_view,
                    (SELECT string_agg('k' || n, ', ' ORDER BY n) FROM generate_subscripts(keys, 1) n),
                    CASE WHEN target IS NOT NULL THEN ', vector' ELSE '' END,
                    (SELECT string_agg(format('%I.%I', relname, k), ', ' ORDER BY n) FROM unnest(keys) WITH ORDINALITY u(k, n)),
                    compiled.expression, CASE WHEN target IS NOT NULL THEN format(', %I.%I', relname, target) ELSE '' END, source);
+    -- an expression's names are the caller's
+    PERFORM set_config('search_path', caller_path, true);
+    EXECUTE statement;
+    PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
     PERFORM vecsync._give_to_owner('VIEW', content_view, source);
     EXECUTE format('GRANT SELECT ON %s TO PUBLIC', content_view);   -- it shows what the caller may see of the table
     PERFORM vecsync._create_triggers(id, name, source, compiled.columns);
@@ -271,6 +278,26 @@ BEGIN
     RETURN name;
 END
 $function$;
+
+CREATE FUNCTION vecsync.create_vectorizer(
+    source regclass,
+    model text,
+    content text,
+    name text DEFAULT NULL,
+    chunking jsonb DEFAULT NULL,
+    destination text DEFAULT NULL,
+    metric text DEFAULT 'cosine',
+    index jsonb DEFAULT '{"method": "hnsw"}',
+    namespace name DEFAULT NULL,
+    text_config regconfig DEFAULT NULL,
+    enqueue_existing boolean DEFAULT true,
+    if_not_exists boolean DEFAULT false
+) RETURNS text
+    LANGUAGE sql    -- the body's names are bound here and now, whatever the caller's search_path is
+BEGIN ATOMIC
+    SELECT vecsync._create_vectorizer(create_vectorizer.source, create_vectorizer.model, create_vectorizer.content, create_vectorizer.name, create_vectorizer.chunking, create_vectorizer.destination, create_vectorizer.metric, create_vectorizer.index, create_vectorizer.namespace, create_vectorizer.text_config, create_vectorizer.enqueue_existing, create_vectorizer.if_not_exists,
+                                      current_setting('search_path'));
+END;
 COMMENT ON FUNCTION vecsync.create_vectorizer IS
 'Keeps a column of the table in step with the text of its rows and returns the vectorizer''s name (by default the table''s). content: a column, a template such as ''{name} by {artist}'' ({{ and }} for braces, NULL gives nothing), or ''='' and a SQL expression; chunking: for long texts, {"method": "words", "size": 512, "overlap": 0} as in vecsync.chunk; destination: ''column:NAME'', added if missing, or ''table'': a table of chunks of its own, which the view NAME_chunks joins with the source. index: {"method": "hnsw", "m": 16, "ef_construction": 64}, {"method": "ivfflat", "lists": 100} or {"method": "none"}. namespace: a column whose value separates rows, so that every search names one; text_config: a text search configuration for hybrid search, whose indexes are made at once (one more for misspelt words where pg_trgm is installed). Existing rows are embedded in the background unless enqueue_existing is false. Only the owner of the table. Errors: 42501 not the owner, 42703 unknown column, 55000 no primary key, 42804 the column has another type, 42704 unknown model, 42710 the name is taken.';
 
