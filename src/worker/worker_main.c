@@ -286,11 +286,11 @@ worker_setup(void)
 														GetConfigOption("search_path", false, false));
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("application_name", "vecsync worker", PGC_USERSET, PGC_S_SESSION);
-	/* a user's lock on a table or partition must not stop the other vectorizers for long */
 	/* keys are read and kept as texts: see key_string() in capture.c */
 	SetConfigOption("datestyle", "ISO", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("intervalstyle", "postgres", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("extra_float_digits", "1", PGC_USERSET, PGC_S_SESSION);
+	/* a user's lock on a table or partition must not stop the other vectorizers for long */
 	SetConfigOption("lock_timeout", "500", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_USERSET, PGC_S_SESSION);
