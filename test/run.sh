@@ -21,6 +21,13 @@ wanted() {
 	return 1
 }
 
+# failure LOG: what went wrong first, then the end of the log; a reader may see no more than the first lines.
+failure() {
+	grep -nE '^not ok|^#  |^# (Failed|Looks|Died|[Tt]imed out)|died|timed out|(ERROR|FATAL|PANIC|error):' "$1" | cut -c1-400 | head -n 15
+	echo '...'
+	tail -n 40 "$1"
+}
+
 # result NAME PASSED FAILED [LOG]
 result() {
 	passed=$((passed + $2)) failed=$((failed + $3))
@@ -28,7 +35,7 @@ result() {
 		printf 'ok      %-52s %5d\n' "$1" "$2"
 	else
 		printf 'FAILED  %-52s %5d of %d\n' "$1" "$3" $(($2 + $3))
-		[ -z "${4:-}" ] || tail -n 60 "$4" | sed 's/^/    | /'
+		[ -z "${4:-}" ] || failure "$4" | sed 's/^/    | /'
 	fi
 }
 

@@ -12,6 +12,7 @@ $node->append_conf('postgresql.conf', qq{
 autovacuum = off
 wal_consistency_checking = 'generic'
 max_wal_size = '2GB'
+wal_keep_size = '2GB'
 hot_standby_feedback = off
 });
 $node->start;
@@ -97,9 +98,13 @@ for my $round (1 .. 3)
 {
 	my $run = IPC::Run::start(churn(30), '>', '/dev/null', '2>', '/dev/null');
 	sleep 2 + $round;
+	# once with a standby that lags behind by more than a WAL segment
+	my $receiver = $round == 2 ? $standby->safe_psql('postgres', 'SELECT pid FROM pg_stat_wal_receiver') : '';
+	do { kill STOP => $receiver; sleep 2 } if $receiver;
 	$node->stop('immediate');
 	IPC::Run::finish($run);
 	$node->start;
+	kill CONT => $receiver if $receiver;
 	sound("crash $round");
 	is($node->safe_psql('postgres', 'SELECT check_scan(sample())'), '60', "crash $round: search");
 	is($node->safe_psql('postgres', 'SET enable_seqscan = off; SELECT count(*) FROM (SELECT id FROM u ORDER BY v <-> sample()) x'), '0',

@@ -10,7 +10,7 @@ use Test::More;
 
 my $primary = PostgreSQL::Test::Cluster->new('primary');
 $primary->init(allows_streaming => 1);
-$primary->append_conf('postgresql.conf', "fsync = off\nautovacuum = off\nrestart_after_crash = on\nmax_connections = 30\n");
+$primary->append_conf('postgresql.conf', "fsync = off\nautovacuum = off\nwal_keep_size = '1GB'\nrestart_after_crash = on\nmax_connections = 30\n");
 $primary->start;
 $primary->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
