@@ -27,9 +27,8 @@ embedding_provider_exists(const char *provider)
 	return embedding_dialect(provider) != NULL;
 }
 
-/* A JSON object, in which "prefix" is a string if it is there. */
-static void
-check_parameters(const char *parameters, const char *what)
+void
+embedding_check_parameters(const char *parameters, const char *what)
 {
 	JsonMember *members;
 	int			nmembers;
@@ -39,10 +38,14 @@ check_parameters(const char *parameters, const char *what)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("%s must be a JSON object", what));
 	for (int i = 0; i < nmembers; i++)
+	{
 		if (http_json_text_is(&members[i].name, "prefix") && members[i].type != JSON_TOKEN_STRING)
 			ereport(ERROR,
 					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("\"prefix\" in %s must be a string", what));
+		if (http_json_text_is(&members[i].name, "headers"))
+			http_check_headers(pnstrdup(members[i].value, members[i].value_len));
+	}
 	pfree(members);
 }
 
@@ -96,8 +99,8 @@ embedding_submit(HttpClient *client, const EmbeddingModel *model,
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "vecsync embedding", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
-	check_parameters(request.parameters[0], "parameters");
-	check_parameters(request.parameters[1], query ? "query_parameters" : "document_parameters");
+	embedding_check_parameters(request.parameters[0], "parameters");
+	embedding_check_parameters(request.parameters[1], query ? "query_parameters" : "document_parameters");
 	call = palloc0(sizeof(EmbeddingCall));
 	call->context = context;
 	call->dialect = dialect;

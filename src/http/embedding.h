@@ -50,6 +50,12 @@ typedef struct EmbeddingCall EmbeddingCall;
 extern bool embedding_provider_exists(const char *provider);
 
 /*
+ * An error unless it is a JSON object in which "prefix" is a string and "headers" is an object of headers,
+ * where they are there.  'what' names it.
+ */
+extern void embedding_check_parameters(const char *parameters, const char *what);
+
+/*
  * Queue a request.  Inputs are UTF-8 (invalid bytes are replaced by U+FFFD) and
  * copied.  Raises an error only for a broken model: unknown provider, parameters that
  * are not a JSON object.  owner is the caller's, returned by embedding_owner.

@@ -255,6 +255,39 @@ fill_secret(const char *value, const char *secret, bool *filled)
 	return psprintf("%.*s%s%s", (int) (place - value), value, secret, place + strlen("{secret}"));
 }
 
+/* The members of an object of headers; an error for one that cannot be a header. */
+static int
+read_headers(const char *object, JsonMember **members)
+{
+	int			nmembers;
+
+	if (!http_json_members(object, members, &nmembers))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("HTTP headers must be a JSON object"));
+	for (int i = 0; i < nmembers; i++)
+	{
+		JsonMember *member = &(*members)[i];
+		JsonText	text = {member->value + 1, member->value_len - 2};
+		char	   *name = http_json_text_copy(&member->name);
+
+		if (member->type != JSON_TOKEN_STRING || header_is_reserved(name) ||
+			has_control_characters(http_json_text_copy(&text)))
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid HTTP header \"%s\"", name));
+	}
+	return nmembers;
+}
+
+void
+http_check_headers(const char *object)
+{
+	JsonMember *members;
+
+	(void) read_headers(object, &members);
+}
+
 static void
 add_headers(HttpCall *call, const char *object)
 {
@@ -267,10 +300,7 @@ add_headers(HttpCall *call, const char *object)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("the secret contains control characters"));
-	if (!http_json_members(object, &members, &nmembers))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("HTTP headers must be a JSON object"));
+	nmembers = read_headers(object, &members);
 
 	add_header(call, "Content-Type: application/json");
 	add_header(call, "Accept: application/json");
@@ -279,13 +309,8 @@ add_headers(HttpCall *call, const char *object)
 	{
 		JsonText	text = {members[i].value + 1, members[i].value_len - 2};
 		char	   *name = http_json_text_copy(&members[i].name);
-		char	   *value;
+		char	   *value = http_json_text_copy(&text);
 
-		if (members[i].type != JSON_TOKEN_STRING || header_is_reserved(name) ||
-			has_control_characters(value = http_json_text_copy(&text)))
-			ereport(ERROR,
-					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("invalid HTTP header \"%s\"", name));
 		if (pg_strcasecmp(name, "authorization") == 0)
 			authorized = true;
 		value = fill_secret(value, secret, &authorized);

@@ -55,6 +55,9 @@ typedef enum HttpCallKind
 
 typedef struct HttpCall HttpCall;
 
+/* An error unless it is a JSON object whose members can be sent as HTTP headers. */
+extern void http_check_headers(const char *object);
+
 /*
  * Make a target ready: its URL completed by the dialect's path, its headers, if it
  * has none, taken from the "headers" of these parameter objects.  Palloc'd.

@@ -80,6 +80,10 @@ typedef struct CatalogVectorizer
 extern CatalogVectorizer *catalog_get_vectorizer(const char *name, MemoryContext context);
 extern CatalogVectorizer *catalog_read_vectorizers(const char *name, int *count, MemoryContext context);
 
+/* catalog_current.c: does the active snapshot show the row as it is now?  Read the generation first. */
+extern bool catalog_model_is_current(const char *name);
+extern bool catalog_vectorizer_is_current(const char *name);
+
 /* The key columns of a table, in the order of its primary key. */
 typedef struct CatalogKeyColumn
 {

@@ -5,7 +5,8 @@
  * A session keeps its connections to services, and the vectors of the last
  * texts: a STABLE function in ORDER BY may be called once for each row of a
  * sequential scan, and must not be a request each time.  Behind that is the
- * cache that all sessions share.  Both are forgotten when models change.
+ * cache that all sessions share.  Both are forgotten when models change, and
+ * what a transaction asked of a model as it was before goes into neither.
  */
 #include "postgres.h"
 
@@ -25,6 +26,7 @@
 #include "http/http_url.h"
 #include "http/rerank.h"
 #include "queue/catalog.h"
+#include "queue/queue.h"
 #include "search/embed.h"
 #include "worker/worker.h"
 
@@ -191,6 +193,8 @@ cache_find(const char *model, const char *text, bool query)
 		while (!dlist_is_empty(&cache))
 			cache_drop(dlist_head_element(CacheEntry, node, &cache));
 	cache_generation = generation;
+	if (queue_config_changing())
+		return NULL;			/* the entries are of the models as others see them */
 
 	dlist_foreach(iter, &cache)
 	{
@@ -264,14 +268,19 @@ embed(const char *name, const char *text, bool query)
 	EmbeddingCall *call;
 	const EmbeddingResult *result;
 	Datum		value;
+	bool		current;
 
 	if (known_vector(name, text, query, &value))
 		return value;
+	current = catalog_model_is_current(name);
 	call = ask(catalog_get_model(name, CurrentMemoryContext), &text, 1, query);
 	result = embedding_result(call);
 	value = vector_value_make(embed_vector_type(), result->vectors, result->dimensions);
-	cache_keep(name, text, query, result->vectors, result->dimensions);
-	worker_query_cache_put(name, text, query, generation, result->vectors, result->dimensions);
+	if (current)
+	{
+		cache_keep(name, text, query, result->vectors, result->dimensions);
+		worker_query_cache_put(name, text, query, generation, result->vectors, result->dimensions);
+	}
 	embedding_free(call);
 	return value;
 }
@@ -315,6 +324,7 @@ embed_texts(PG_FUNCTION_ARGS)
 	VectorType *vector = embed_vector_type();
 	uint64		generation = worker_config_generation();
 	CatalogModel *model;
+	bool		keep;
 	Datum	   *elems;
 	bool	   *nulls;
 	Datum	   *values;
@@ -331,6 +341,7 @@ embed_texts(PG_FUNCTION_ARGS)
 	if (n == 0)
 		PG_RETURN_ARRAYTYPE_P(construct_empty_array(vector->type));
 	model = catalog_get_model(name, CurrentMemoryContext);
+	keep = query && catalog_model_is_current(name);
 	limit = Min(EMBED_BATCH, model->max_batch);
 	values = palloc0(sizeof(Datum) * n);
 	for (int i = 0; i <= n; i++)
@@ -355,7 +366,7 @@ embed_texts(PG_FUNCTION_ARGS)
 				const float *v = result->vectors + (Size) j * result->dimensions;
 
 				values[where[j]] = vector_value_make(vector, v, result->dimensions);
-				if (query)
+				if (keep)
 					worker_query_cache_put(name, texts[j], query, generation, v, result->dimensions);
 			}
 			embedding_free(call);

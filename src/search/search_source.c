@@ -18,6 +18,7 @@
 #include "nodes/plannodes.h"
 #include "rewrite/rewriteHandler.h"
 #include "rewrite/rewriteManip.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -86,7 +87,8 @@ subtransaction_ended(SubXactEvent event, SubTransactionId mine, SubTransactionId
 		stale = true;
 }
 
-static void
+/* Returns whether what was kept is gone. */
+static bool
 forget_if_stale(void)
 {
 	static bool registered = false;
@@ -101,7 +103,7 @@ forget_if_stale(void)
 	}
 	if (!stale && generation != 0 && generation == kept_generation &&
 		queue_config_changes == kept_local_changes)
-		return;
+		return false;
 	for (int i = 0; i < KEPT_SOURCES; i++)
 	{
 		if (kept_sources[i] != NULL)
@@ -111,6 +113,7 @@ forget_if_stale(void)
 	stale = false;
 	kept_generation = generation;
 	kept_local_changes = queue_config_changes;
+	return true;
 }
 
 /* ---- sources --------------------------------------------------------------------------- */
@@ -239,6 +242,8 @@ make_source(const char *name)
 
 	source->context = context;
 	source->def = catalog_get_vectorizer(name, context);
+	LockRelationOid(source->def->source, AccessShareLock);
+	source->def = catalog_get_vectorizer(name, context);	/* its column may have been renamed meanwhile */
 	source->metric = find_metric(source->def->metric);
 	source->keys = catalog_key_columns(source->def->source, &source->nkeys);
 	if (source->nkeys == 0)
@@ -268,6 +273,11 @@ make_source(const char *name)
 	return source;
 }
 
+/*
+ * The table is locked before its columns' names are taken, and stays so: a
+ * new generation comes into use under an exclusive lock, so the model, the column and
+ * the rows of one transaction belong together.
+ */
 SearchSource *
 search_source(const char *name)
 {
@@ -275,10 +285,15 @@ search_source(const char *name)
 	int			slot = hash_bytes((const unsigned char *) name, strlen(name)) % KEPT_SOURCES;
 
 	forget_if_stale();
-	if (kept_sources[slot] != NULL && strcmp(kept_sources[slot]->def->name, name) == 0)
-		return kept_sources[slot];
+	source = kept_sources[slot];
+	if (source != NULL && strcmp(source->def->name, name) == 0)
+	{
+		LockRelationOid(source->def->source, AccessShareLock);	/* may run invalidations */
+		if (!forget_if_stale())
+			return source;
+	}
 	source = make_source(name);
-	if (kept_generation == 0)
+	if (kept_generation == 0 || !catalog_vectorizer_is_current(name))
 		return source;
 	if (kept_sources[slot] != NULL)
 		MemoryContextDelete(kept_sources[slot]->context);

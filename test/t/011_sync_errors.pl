@@ -62,6 +62,10 @@ fails(qq{SELECT vecsync.create_model('m', '$url', 'x')}, '42710', 'model "m" alr
 fails(qq{SELECT vecsync.create_model('x', '$url', 'x', secret => 'nosuch')}, '28000', 'the key of model "x" is missing');
 fails(q{SELECT vecsync.alter_model('m', '{"nobody": 1}')}, '22023', 'unknown option "nobody"');
 fails(q{SELECT vecsync.alter_model('m', '{"dimensions": 1}')}, '22023', 'the dimensions of a model cannot be changed');
+fails(qq{SELECT vecsync.create_model('x', '$url', 'x', document_parameters => '{"prefix": 1}')}, '22023', '"prefix" in document_parameters must be a string', 'a prefix that is no string');
+fails(q{SELECT vecsync.alter_model('m', '{"query_parameters": {"prefix": null}}')}, '22023', '"prefix" in query_parameters must be a string', 'nor by a change');
+fails(q{SELECT vecsync.alter_model('m', '{"parameters": {"headers": {"X-A": 1}}}')}, '22023', 'invalid HTTP header "X-A"', 'a header that is no string');
+fails(qq{SELECT vecsync.create_model('x', '$url', 'x', kind => 'rerank', parameters => '{"headers": {"Host": "a"}}')}, '22023', 'invalid HTTP header "Host"', 'a header of the protocol');
 fails(q{SELECT vecsync.drop_model('nobody')}, '42704', 'model "nobody" does not exist');
 is(sql(q{SELECT count(*) FROM vecsync.model}), '1', 'no refused model is stored');
 

@@ -157,6 +157,27 @@ is(sql(q{SELECT query_cache_entries, query_cache_hits >= 2, query_cache_misses >
 sql(q{SELECT vecsync.alter_model('m', '{"query_parameters": {"user": "x"}}')});
 sql(q{SELECT * FROM vecsync.search('docs', 'a new question')});
 is($service->stats->{requests}, 2, 'another configuration of the model: asked anew');
+
+# what a transaction asks of a model as it was before is not kept for those who see it as it is
+$service->scenario(dims => 8, key => '$model');
+sql(qq{SELECT vecsync.create_model('changing', '} . $service->url . qq{', 'before', dimensions => 8)});
+my $old = $node->background_psql('postgres');
+$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+sql(q{SELECT vecsync.alter_model('changing', '{"model": "after"}')});
+is($old->query_safe(q{SELECT vecsync.embed('changing', 'a') = expected_vector('a', 8, 'before')}), 't', 'a transaction of before sees the model of before');
+is($old->query_safe(q{SELECT (vecsync.embed('changing', ARRAY['b']))[1] = expected_vector('b', 8, 'before')}), 't', 'also the array form');
+is(sql(q{SELECT vecsync.embed('changing', i) = expected_vector(i, 8, 'after') FROM unnest('{a,b}'::text[]) i}), "t\nt", 'others get the vectors of now');
+$old->query_safe('COMMIT');
+is($old->query_safe(q{SELECT vecsync.embed('changing', i) = expected_vector(i, 8, 'after') FROM unnest('{a,b}'::text[]) i}), "t\nt", 'and so does the session later');
+$old->query_safe(q{BEGIN; SELECT vecsync.alter_model('changing', '{"model": "never"}')});
+is($old->query_safe(q{SELECT vecsync.embed('changing', 'a') = expected_vector('a', 8, 'never')}), 't', 'one\'s own change is seen at once');
+$old->query_safe('ROLLBACK');
+is($old->query_safe(q{SELECT vecsync.embed('changing', 'a') = expected_vector('a', 8, 'after')}), 't', 'and not after a rollback');
+$old->quit;
+$service->scenario(dims => 8);
+fails(q{SELECT vecsync.alter_model('m', '{"document_parameters": {"prefix": "x"}}')}, qr/55006.*vectorizer "/s, 'what a model in use makes of a text cannot be changed');
+sql(q{SELECT vecsync.alter_model('m', '{"parameters": {"headers": {"X-Team": "a"}}}'); SELECT vecsync.alter_model('m', '{"model": "fake-2"}', same_vectors => true)});
+
 sql(q{SELECT vecsync.embed('m', 'question ' || i) FROM generate_series(1, 1500) i});
 is(sql(q{SELECT bool_and(vecsync.embed('m', 'question ' || i) = expected_vector('question ' || i, 8)) FROM generate_series(1, 1500) i}), 't', 'a full cache mixes nothing');
 

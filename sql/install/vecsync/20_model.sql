@@ -69,13 +69,14 @@ REVOKE ALL ON FUNCTION vecsync.create_model FROM PUBLIC;
 COMMENT ON FUNCTION vecsync.create_model IS
 'Registers a service under a name and returns the name. url: of the service, with or without the path of the request; provider: the form of its requests (openai); dimensions: of its vectors, asked from the service with one request when NULL; secret: the name of a key set by set_secret, env:VARIABLE or file:PATH (these two for superusers only); parameters: JSON members added to each request, the other two to those for documents and for queries; max_batch and max_batch_bytes: texts and bytes of text in one request; max_inflight: requests at a time; rate_limit: requests a minute. Superusers may name any host; others only hosts with public addresses, or what vecsync.allowed_urls lists when it is set. Errors: 42501 a secret of the server''s, 42710 exists already, 22023 bad URL or provider, 08000 and its class when the service cannot be asked.';
 
-CREATE FUNCTION vecsync.alter_model(name text, options jsonb) RETURNS void
+CREATE FUNCTION vecsync.alter_model(name text, options jsonb, same_vectors boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $function$
 #variable_conflict use_variable
 DECLARE
     unknown text;
     broken text;
+    user_of_it text;
 BEGIN
     SELECT o INTO unknown FROM jsonb_object_keys(options) o
     WHERE o NOT IN ('url', 'model', 'provider', 'secret', 'parameters', 'document_parameters', 'query_parameters',
@@ -88,6 +89,18 @@ BEGIN
     ELSIF unknown IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown option "%s"', unknown),
             HINT = 'Options are url, model, provider, secret, parameters, document_parameters, query_parameters, max_batch, max_batch_bytes, max_inflight, rate_limit and timeout.';
+    END IF;
+    PERFORM FROM vecsync.model m WHERE m.name = alter_model.name FOR UPDATE;    -- waits for vectorizers being made
+    SELECT v.name INTO user_of_it
+    FROM vecsync.vectorizer v JOIN vecsync.model m ON m.name = v.model, jsonb_populate_record(m, options) n
+    WHERE m.name = alter_model.name AND NOT same_vectors
+      AND (n.model, n.parameters - 'headers', n.document_parameters - 'headers')
+          IS DISTINCT FROM (m.model, m.parameters - 'headers', m.document_parameters - 'headers')
+    ORDER BY v.name LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_in_use',
+            MESSAGE = format('cannot change what model "%s" makes of a text: vectorizer "%s" has vectors of it', name, user_of_it),
+            HINT = 'Create another model and move the vectorizer to it with vecsync.alter_vectorizer(); or say same_vectors => true if the service goes on answering with the same vectors.';
     END IF;
     UPDATE vecsync.model m
     SET (provider, url, private_addresses, model, secret, parameters, document_parameters, query_parameters, max_batch, max_batch_bytes,
@@ -114,7 +127,7 @@ END
 $function$;
 REVOKE ALL ON FUNCTION vecsync.alter_model FROM PUBLIC;
 COMMENT ON FUNCTION vecsync.alter_model IS
-'Changes options of a model: a JSON object of create_model''s arguments (not name, kind or dimensions). Takes effect at commit, also for requests that wait. Errors: 42704 no such model, 22023 unknown option or bad URL.';
+'Changes options of a model: a JSON object of create_model''s arguments (not name, kind or dimensions). Takes effect at commit, also for requests that wait. What changes the vectors of a model in use (model, parameters and document_parameters but for their headers) is refused unless same_vectors says that it does not: vecsync.alter_vectorizer() moves a vectorizer to another model. Errors: 42704 no such model, 22023 unknown option, bad URL or parameters, 55006 vectorizers have vectors of it.';
 
 CREATE FUNCTION vecsync.drop_model(name text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
