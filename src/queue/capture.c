@@ -10,7 +10,7 @@
  * savepoint forgets its keys, a released one hands them to its parent.
  *
  * The entry's number is drawn while the transaction holds its locks on the
- * changed rows and has its xid.  queue_window.c relies on both.
+ * changed rows and has its xid.  queue_read.c relies on both.
  */
 #include "postgres.h"
 
@@ -300,8 +300,8 @@ capture_flush(void)
 }
 
 /* The key's text must mean the same to the worker, whatever the session's settings are. */
-static char *
-key_string(FmgrInfo *output, Datum value)
+char *
+queue_key_string(FmgrInfo *output, Datum value)
 {
 	int			date_style = DateStyle;
 	int			interval_style = IntervalStyle;
@@ -345,7 +345,7 @@ capture_add(CaptureKey *key, int vectorizer, TupleTableSlot *slot)
 		text	   *element;
 
 		Assert(!isnull);		/* a primary key's column */
-		string = key_string(&key->output[i], value);
+		string = queue_key_string(&key->output[i], value);
 		element = cstring_to_text(string);
 		pfree(string);
 		buffer->elems[buffer->nelems++] = PointerGetDatum(element);

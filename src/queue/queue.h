@@ -8,13 +8,14 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "fmgr.h"
 #include "lib/ilist.h"
 #include "utils/array.h"
 
 /* vecsync.queue.op */
 #define QUEUE_OP_KEYS		'k'
 #define QUEUE_OP_SCAN		's'
-#define QUEUE_OP_TRUNCATE	't'
+#define QUEUE_OP_TRUNCATE	't'		/* rows went without entries: by TRUNCATE, with a partition */
 
 /* An entry written by capture holds at most this many rows. */
 #define QUEUE_ENTRY_ROWS	1024
@@ -42,7 +43,15 @@ extern bool queue_config_changing(void);
 /* Has the current transaction noted changes for a vectorizer that are not in the queue yet? */
 extern bool queue_noted(int vectorizer);
 
+/* A key column's value as text, whatever the session's settings are. */
+extern char *queue_key_string(FmgrInfo *output, Datum value);
+
 /* Append one entry under the current transaction.  Returns its number. */
 extern int64 queue_append(int vectorizer, char op, int rows, ArrayType *keys);
+
+/* ---- vectorizer.c ---- */
+
+/* Queue the dead letters of a vectorizer again; returns how many.  Inside a catalog scope. */
+extern int64 queue_retry_failed(int vectorizer);
 
 #endif							/* QUEUE_QUEUE_H */

@@ -46,6 +46,7 @@ struct QueueSource
 	int			vectorizer;
 	int			nitems;
 	int64		partial_rows;	/* rows done of entries that are not */
+	int64		vanished;		/* number of the last entry of op 't' that is read and not done; or 0 */
 	void	   *owner;			/* the worker's */
 };
 
@@ -67,8 +68,8 @@ extern bool queue_window_gaps(QueueWindow *window);
 /* Did a source that fell behind get room?  Then read again now: nobody else will wake the worker for it. */
 extern bool queue_window_hungry(QueueWindow *window);
 
-/* Entries of op 't' read since the last call: their vectorizers, as a list of ints. */
-extern List *queue_window_truncated(QueueWindow *window);
+/* What source->vanished tells is done: its entries go.  In the transaction, with SPI, that did it. */
+extern void queue_window_vanished_done(QueueSource *source);
 
 /* Take the next row that may be worked on; NULL when there is none. */
 extern QueueItem *queue_window_take(QueueSource *source, TimestampTz now);

@@ -11,6 +11,7 @@
 
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "executor/spi.h"
@@ -30,6 +31,7 @@ PG_FUNCTION_INFO_V1(vectorizer_register);
 PG_FUNCTION_INFO_V1(vectorizer_forget);
 PG_FUNCTION_INFO_V1(vectorizer_set_paused);
 PG_FUNCTION_INFO_V1(vectorizer_resync);
+PG_FUNCTION_INFO_V1(vectorizer_sweep);
 PG_FUNCTION_INFO_V1(vectorizer_key_columns);
 
 static void
@@ -82,6 +84,12 @@ vectorizer_reserve(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("\"%s\" is a temporary table", get_rel_name(relid)),
 				errdetail("The worker, another session, cannot read it."));
+	if (relkind == RELKIND_RELATION && find_inheritance_children(relid, NoLock) != NIL)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("table \"%s\" has inheritance children", get_rel_name(relid)),
+				errdetail("Changes of rows in the children would not be noticed."),
+				errhint("Use partitions, or a vectorizer for each of the children."));
 	(void) catalog_key_columns(relid, &nkeys);
 	if (nkeys == 0)
 		ereport(ERROR,
@@ -139,13 +147,17 @@ vectorizer_forget(PG_FUNCTION_ARGS)
 		catalog_get_vectorizer(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
 	CatalogScope scope;
 	Oid			type = INT4OID;
+	Oid			types[2] = {INT4OID, TEXTOID};
 	Datum		id = Int32GetDatum(v->id);
+	Datum		name;
 
 	if (get_rel_relkind(v->source) != '\0')
 		check_owner(v->source);
 	catalog_enter(&scope);
 	run("DELETE FROM vecsync.vectorizer WHERE id = $1", 1, &type, &id, NULL);
 	run("DELETE FROM vecsync.queue WHERE vectorizer = $1", 1, &type, &id, NULL);
+	name = CStringGetTextDatum(v->name);
+	run("SELECT vecsync._drop_partition_triggers($1, $2)", 2, types, (Datum[]) {id, name}, NULL);
 	catalog_leave(&scope);
 	PG_RETURN_VOID();
 }
@@ -167,6 +179,27 @@ vectorizer_set_paused(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+int64
+queue_retry_failed(int vectorizer)
+{
+	Oid			type = INT4OID;
+	Datum		id = Int32GetDatum(vectorizer);
+	SPITupleTable *table;
+	int64		rows;
+
+	run("DELETE FROM vecsync.dead_letter WHERE vectorizer = $1 RETURNING key", 1, &type, &id, NULL);
+	table = SPI_tuptable;
+	rows = (int64) SPI_processed;
+	for (int64 i = 0; i < rows; i++)
+	{
+		bool		isnull;
+		Datum		key = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
+
+		(void) queue_append(vectorizer, QUEUE_OP_KEYS, 1, DatumGetArrayTypeP(key));
+	}
+	return rows;
+}
+
 /*
  * vecsync.resync(name, failed_only): look at every row again, or at the dead
  * letters; returns how many rows that is, as far as it is known.
@@ -177,27 +210,12 @@ vectorizer_resync(PG_FUNCTION_ARGS)
 	CatalogVectorizer *v =
 		catalog_get_vectorizer(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
 	CatalogScope scope;
-	Oid			type = INT4OID;
-	Datum		id = Int32GetDatum(v->id);
 	int64		rows;
 
 	check_owner(v->source);
 	catalog_enter(&scope);
 	if (PG_GETARG_BOOL(1))
-	{
-		SPITupleTable *table;
-
-		run("DELETE FROM vecsync.dead_letter WHERE vectorizer = $1 RETURNING key", 1, &type, &id, NULL);
-		table = SPI_tuptable;
-		rows = (int64) SPI_processed;
-		for (int64 i = 0; i < rows; i++)
-		{
-			bool		isnull;
-			Datum		key = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
-
-			(void) queue_append(v->id, QUEUE_OP_KEYS, 1, DatumGetArrayTypeP(key));
-		}
-	}
+		rows = queue_retry_failed(v->id);
 	else
 	{
 		char	   *sql = psprintf("SELECT count(*) FROM %s", catalog_relation_name(v->source));
@@ -212,6 +230,14 @@ vectorizer_resync(PG_FUNCTION_ARGS)
 	}
 	catalog_leave(&scope);
 	PG_RETURN_INT64(rows);
+}
+
+/* vecsync._sweep(id int): rows went without entries of their own. */
+Datum
+vectorizer_sweep(PG_FUNCTION_ARGS)
+{
+	(void) queue_append(PG_GETARG_INT32(0), QUEUE_OP_TRUNCATE, 0, construct_empty_array(TEXTOID));
+	PG_RETURN_VOID();
 }
 
 /* vecsync._key_columns(source regclass) -> name[], in the order of the primary key. */

@@ -64,30 +64,12 @@ leave_absent(void)
 /* ---- one turn ---------------------------------------------------------------------- */
 
 static void
-forget_truncated(List *vectorizers)
-{
-	dlist_iter	iter;
-
-	if (vectorizers == NIL)
-		return;
-	dlist_foreach(iter, &MyWorker->vectorizers)
-	{
-		WorkerVectorizer *v = dlist_container(WorkerVectorizer, node, iter.cur);
-
-		if (list_member_int(vectorizers, v->def->id))
-			worker_forget_truncated(v);
-	}
-	queue_window_finish(MyWorker->window);
-}
-
-static void
 read_queue(void)
 {
 	if (!worker_begin("reading the queue"))
 		leave_absent();
 	worker_config_load();
 	MyWorker->more_to_read = queue_window_read(MyWorker->window);
-	forget_truncated(queue_window_truncated(MyWorker->window));
 	worker_commit();
 }
 
@@ -128,6 +110,15 @@ make_batches(TimestampTz *when)
 		WorkerVectorizer *v = dlist_container(WorkerVectorizer, node, iter.cur);
 		bool		wanted;
 
+		if (v->source->vanished > 0 && v->not_before <= now && v->read_sql != NULL)
+		{
+			if (!worker_begin("looking for rows that went"))
+				leave_absent();
+			if (!worker_config_load() && v->read_sql != NULL)
+				worker_forget_vanished(v);
+			worker_commit();
+			return true;
+		}
 		if (!may_work(v, now, when))
 			continue;
 		if (v->model->inflight >= v->model->def->max_inflight && ready_batches(v) > 0)
@@ -286,7 +277,7 @@ worker_setup(void)
 														GetConfigOption("search_path", false, false));
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("application_name", "vecsync worker", PGC_USERSET, PGC_S_SESSION);
-	/* keys are read and kept as texts: see key_string() in capture.c */
+	/* keys are read and kept as texts: see queue_key_string() */
 	SetConfigOption("datestyle", "ISO", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("intervalstyle", "postgres", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("extra_float_digits", "1", PGC_USERSET, PGC_S_SESSION);

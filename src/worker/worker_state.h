@@ -201,7 +201,7 @@ extern void worker_dead_letter(WorkerVectorizer *v, QueueItem *item, const char 
 
 /* ---- worker_write.c ---- */
 extern void worker_write_batch(WorkerBatch *batch);
-extern void worker_forget_truncated(WorkerVectorizer *v);
+extern void worker_forget_vanished(WorkerVectorizer *v);
 
 /* ---- worker_log.c: what was done to which row ---- */
 

@@ -337,7 +337,7 @@ worker_write_batch(WorkerBatch *batch)
 		worker_free_batch(batch);
 }
 
-/* ---- truncated tables ---------------------------------------------------------------------- */
+/* ---- rows that went all at once ---------------------------------------------------------------- */
 
 static void
 delete_orphans(void *arg)
@@ -352,22 +352,28 @@ delete_orphans(void *arg)
 }
 
 /*
- * The table was truncated: no row of before is a failure, or has chunks.
- * Inside a transaction.  An error here ends the worker; the next one tries again.
+ * The table was truncated, or a partition went: chunks without a row go, too.
+ * Dead letters are looked at again; those whose row went are none any more.
+ * Inside a transaction.
  */
 void
-worker_forget_truncated(WorkerVectorizer *v)
+worker_forget_vanished(WorkerVectorizer *v)
 {
-	Oid			type = INT4OID;
-	Datum		id = Int32GetDatum(v->def->id);
+	ErrorData  *error = NULL;
 
-	SPI_execute_with_args("DELETE FROM vecsync.dead_letter WHERE vectorizer = $1", 1, &type, &id, NULL,
-						  false, 0);
-	if (v->orphans_sql != NULL)
+	if (!ConditionalLockRelationOid(v->def->source, AccessShareLock))
 	{
-		ErrorData  *error = worker_try(delete_orphans, v);
-
-		if (error != NULL)
-			ReThrowError(error);
+		v->not_before = worker_from_now(WORKER_LOCKED_RETRY_MS);
+		return;
 	}
+	if (v->orphans_sql != NULL)
+		error = worker_try(delete_orphans, v);
+	if (error != NULL)
+	{
+		worker_own_failure(v, error);
+		return;
+	}
+	(void) queue_retry_failed(v->def->id);
+	queue_window_vanished_done(v->source);
+	MyWorker->more_to_read = true;
 }

@@ -38,6 +38,9 @@ CREATE FUNCTION vecsync._worker_problem() RETURNS text
 -- Marks the text in a vectorizer's view; through it the view depends on the extension.
 CREATE FUNCTION vecsync._content(text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN $1;
+-- The same when the column's type becomes another one than text.
+CREATE FUNCTION vecsync._content(anyelement) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT $1::pg_catalog.text';
 
 -- What is made for a table belongs to the table's owner, whoever makes it: the worker acts as that role.
 CREATE FUNCTION vecsync._give_to_owner(kind text, object text, source regclass) RETURNS void
@@ -99,7 +102,28 @@ BEGIN
 END
 $function$;
 
--- The table of chunks, its key columns of the source's types, and the view that joins it with the source.
+CREATE FUNCTION vecsync._chunks_view(chunk_table regclass, name text) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN (SELECT format('%I.%I', n.nspname, (name || '_chunks')::name)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = chunk_table);
+
+-- The view that joins a source with its chunks.
+CREATE FUNCTION vecsync._create_chunks_view(source regclass, chunk_table regclass, name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+BEGIN
+    EXECUTE format('CREATE VIEW %s WITH (security_invoker) AS SELECT %s, c.chunk_seq, vecsync._content(c.chunk) AS chunk, c.embedding FROM %s AS s JOIN %s AS c ON %s',
+                   vecsync._chunks_view(chunk_table, name),
+                   (SELECT string_agg(format('s.%I', a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a
+                    WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped AND a.attname NOT IN ('chunk_seq', 'chunk', 'embedding')),
+                   source, chunk_table,
+                   (SELECT string_agg(format('s.%I = c.k%s', u.k, u.n), ' AND ' ORDER BY u.n)
+                    FROM unnest(vecsync._key_columns(source)) WITH ORDINALITY u(k, n)));
+END
+$function$;
+
+-- The table of chunks, its key columns of the source's types, and that view.
 CREATE FUNCTION vecsync._create_chunks(id integer, name text, source regclass, keys name[], columns name[], dimensions integer)
     RETURNS regclass
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -109,14 +133,10 @@ DECLARE
     schema name;
     chunks text;
     key_columns text;
-    key_join text;
-    source_columns text;
 BEGIN
     SELECT n.nspname INTO schema FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
     chunks := format('%I.%I', schema, vecsync._object_name(id, 'chunks', name));
-    SELECT string_agg(format('k%s %s NOT NULL', u.n, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY u.n),
-           string_agg(format('s.%I = c.k%s', u.k, u.n), ' AND ' ORDER BY u.n)
-    INTO key_columns, key_join
+    SELECT string_agg(format('k%s %s NOT NULL', u.n, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY u.n) INTO key_columns
     FROM unnest(keys) WITH ORDINALITY u(k, n) JOIN pg_attribute a ON a.attrelid = source AND a.attname = u.k;
     EXECUTE format('CREATE TABLE %s (%s, chunk_seq integer NOT NULL, chunk text NOT NULL, embedding %s(%s) NOT NULL, PRIMARY KEY (%s, chunk_seq))',
                    chunks, key_columns, vecsync._vector_type(), dimensions,
@@ -128,11 +148,7 @@ BEGIN
                    (SELECT string_agg(format('s.%I', u), ', ') FROM unnest(columns) u), source,
                    (SELECT string_agg(format('s.%I = %s.k%s', u.k, chunks, u.n), ' AND ') FROM unnest(keys) WITH ORDINALITY u(k, n)));
     EXECUTE format('GRANT SELECT ON %s TO PUBLIC', chunks);
-    SELECT string_agg(format('s.%I', a.attname), ', ' ORDER BY a.attnum) INTO source_columns
-    FROM pg_attribute a WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped
-        AND a.attname NOT IN ('chunk_seq', 'chunk', 'embedding');
-    EXECUTE format('CREATE VIEW %I.%I WITH (security_invoker) AS SELECT %s, c.chunk_seq, vecsync._content(c.chunk) AS chunk, c.embedding FROM %s AS s JOIN %s AS c ON %s',
-                   schema, name || '_chunks', source_columns, source, chunks, key_join);
+    PERFORM vecsync._create_chunks_view(source, chunks::regclass, name);
     PERFORM vecsync._give_to_owner('TABLE', chunks, source);
     PERFORM vecsync._give_to_owner('VIEW', format('%I.%I', schema, name || '_chunks'), source);
     RETURN chunks::regclass;
@@ -266,6 +282,7 @@ BEGIN
     PERFORM vecsync._create_triggers(id, name, source, compiled.columns);
     PERFORM vecsync._register_vectorizer(id, name, source, model, content, content_view::regclass, metric,
                                          chunking, chunk_table, enqueue_existing);
+    PERFORM vecsync._tend_partitions(id);
     PERFORM vecsync._prepare_search(id, name, source, compiled.columns, namespace, text_config);
     PERFORM vecsync._hand_over(id);
 
@@ -300,11 +317,6 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION vecsync.create_vectorizer IS
 'Keeps a column of the table in step with the text of its rows and returns the vectorizer''s name (by default the table''s). content: a column, a template such as ''{name} by {artist}'' ({{ and }} for braces, NULL gives nothing), or ''='' and a SQL expression; chunking: for long texts, {"method": "words", "size": 512, "overlap": 0} as in vecsync.chunk; destination: ''column:NAME'', added if missing, or ''table'': a table of chunks of its own, which the view NAME_chunks joins with the source. index: {"method": "hnsw", "m": 16, "ef_construction": 64}, {"method": "ivfflat", "lists": 100} or {"method": "none"}. namespace: a column whose value separates rows, so that every search names one; text_config: a text search configuration for hybrid search, whose indexes are made at once (one more for misspelt words where pg_trgm is installed). Existing rows are embedded in the background unless enqueue_existing is false. Only the owner of the table. Errors: 42501 not the owner, 42703 unknown column, 55000 no primary key, 42804 the column has another type, 42704 unknown model, 42710 the name is taken.';
-
-CREATE FUNCTION vecsync._chunks_view(chunk_table regclass, name text) RETURNS text
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-RETURN (SELECT format('%I.%I', n.nspname, (name || '_chunks')::name)
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = chunk_table);
 
 -- The worker works as the table's owner: what another role, a superuser say, has made for him becomes his.
 CREATE FUNCTION vecsync._hand_over(id integer) RETURNS void
@@ -366,6 +378,10 @@ CREATE FUNCTION vecsync.resync(name text, failed_only boolean DEFAULT false) RET
 COMMENT ON FUNCTION vecsync.resync IS
 'Queues every row of the table again, or only those in vecsync.failed, and returns how many. Only the owner of the table.';
 
+CREATE FUNCTION vecsync._sweep(id integer) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'vectorizer_sweep';
+REVOKE ALL ON FUNCTION vecsync._sweep(integer) FROM PUBLIC;
+
 -- When the table, a used column or the rendering view is dropped with CASCADE, the vectorizer goes too.
 CREATE FUNCTION vecsync._on_drop() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -374,6 +390,10 @@ DECLARE
     v record;
     t record;
 BEGIN
+    -- a partition goes with its triggers: the rows it had may have left chunks behind
+    PERFORM vecsync._sweep(x.id) FROM vecsync.vectorizer x
+    WHERE EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
+                  WHERE d.object_type = 'trigger' AND d.address_names[3] = vecsync._object_name(x.id, 'write', x.name));
     FOR v IN
         SELECT x.* FROM vecsync.vectorizer x
         WHERE EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d

@@ -1,0 +1,375 @@
+/*
+ * ddl.c
+ *		What commands on tables mean for their vectorizers.
+ *
+ * Renames need nothing: views and triggers keep numbers.  Two event triggers,
+ * before and after ALTER TABLE and CREATE TABLE, see to the rest:
+ *
+ * - ALTER COLUMN ... TYPE, which the server refuses for a column that a view,
+ *   a trigger's condition or a policy uses: what we have made of that kind is
+ *   taken away before the command and made again after it.  The new texts and
+ *   keys decide whether the rows have to be looked at.
+ * - DROP COLUMN, for the view of chunks shows every column.
+ * - partitions that come with rows (ATTACH) or leave with them (DETACH).
+ * - inheritance, which would bring rows that no trigger of ours sees: refused.
+ *
+ * A partition that is dropped is the business of vecsync._on_drop().
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/partition.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "base/compat.h"
+#include "queue/catalog.h"
+#include "queue/queue.h"
+
+#define QUEUE_ROWS_FETCH	1000
+
+PG_FUNCTION_INFO_V1(ddl_begins);
+PG_FUNCTION_INFO_V1(ddl_ended);
+
+/* ---- which tables ------------------------------------------------------------------ */
+
+static AlterTableCmd *
+find_command(Node *statement, AlterTableType type)
+{
+	ListCell   *lc;
+
+	if (!IsA(statement, AlterTableStmt) || ((AlterTableStmt *) statement)->objtype != OBJECT_TABLE)
+		return NULL;
+	foreach(lc, ((AlterTableStmt *) statement)->cmds)
+	{
+		AlterTableCmd *command = lfirst_node(AlterTableCmd, lc);
+
+		if (command->subtype == type)
+			return command;
+	}
+	return NULL;
+}
+
+/* The numbers of the vectorizers that follow a table, itself or by an ancestor. */
+static List *
+followers(Oid relid, bool ancestors)
+{
+	CatalogScope scope;
+	CatalogVectorizer *list;
+	int			count;
+	List	   *sources = list_make1_oid(relid);
+	List	   *result = NIL;
+
+	if (!catalog_extension_exists() || !OidIsValid(relid))
+		return NIL;
+	if (ancestors && get_rel_relispartition(relid))
+		sources = list_concat(sources, get_partition_ancestors(relid));
+	catalog_enter(&scope);
+	list = catalog_read_vectorizers(NULL, &count, CurTransactionContext);
+	catalog_leave(&scope);
+	for (int i = 0; i < count; i++)
+		if (list_member_oid(sources, list[i].source))
+			result = lappend_int(result, list[i].id);
+	return result;
+}
+
+static Datum
+call(const char *sql, int nargs, Oid *types, Datum *values)
+{
+	bool		isnull;
+	int			code = SPI_execute_with_args(sql, nargs, types, values, NULL, false, 0);
+
+	if (code < 0)
+		elog(ERROR, "\"%s\" failed: %s", sql, SPI_result_code_string(code));
+	if (code != SPI_OK_SELECT || SPI_processed == 0)
+		return (Datum) 0;
+	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+}
+
+static void
+call_for(const char *sql, int vectorizer)
+{
+	CatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		id = Int32GetDatum(vectorizer);
+
+	catalog_enter(&scope);
+	(void) call(sql, 1, &type, &id);
+	catalog_leave(&scope);
+}
+
+/* ---- ALTER COLUMN ... TYPE ----------------------------------------------------------- */
+
+/* A sum over the keys and texts of all rows.  The table's own code may run: as its owner. */
+static char *
+digest(int vectorizer)
+{
+	CatalogScope scope;
+	CatalogScope owner;
+	Oid			type = INT4OID;
+	Datum		id = Int32GetDatum(vectorizer);
+	Oid			view;
+	char	   *sql;
+	char	   *result;
+
+	catalog_enter(&scope);
+	view = DatumGetObjectId(call("SELECT content_view::oid FROM vecsync.vectorizer WHERE id = $1", 1, &type,
+								 &id));
+	id = ObjectIdGetDatum(view);
+	type = OIDOID;
+	sql = TextDatumGetCString(call(
+		"SELECT pg_catalog.format('SELECT pg_catalog.sum(pg_catalog.hashtextextended("
+		"pg_catalog.concat_ws(''/'', %s, content), 0))::text FROM %s',"
+		" pg_catalog.string_agg(attname, ', ' ORDER BY attnum), $1::regclass)"
+		" FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attname ~ '^k[0-9]+$'", 1, &type, &id));
+	catalog_enter_owner(&owner, catalog_relation_owner(view));
+	/* not read-only: the command before may have written all rows anew */
+	if (SPI_execute(sql, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the texts of vectorizer %d", vectorizer);
+	result = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	result = MemoryContextStrdup(CurTransactionContext, result ? result : "");
+	catalog_leave(&owner);
+	catalog_leave(&scope);
+	return result;
+}
+
+/* Take away what stands in the way of a new type, and remember it in vecsync.suspended. */
+static void
+suspend(int vectorizer)
+{
+	CatalogScope scope;
+	Oid			types[2] = {INT4OID, TEXTOID};
+	Datum		values[2] = {Int32GetDatum(vectorizer), CStringGetTextDatum(digest(vectorizer))};
+
+	catalog_enter(&scope);
+	(void) call("SELECT vecsync._suspend($1, $2)", 2, types, values);
+	catalog_leave(&scope);
+}
+
+/* Only the view of the chunks. */
+static void
+suspend_view(int vectorizer)
+{
+	call_for("SELECT vecsync._suspend($1, NULL)", vectorizer);
+}
+
+/* The reverse.  Rows are looked at again if any key or text is another one now. */
+static void
+resume(int vectorizer)
+{
+	CatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		id = Int32GetDatum(vectorizer);
+	Datum		answer;
+	char	   *before;
+
+	catalog_enter(&scope);
+	answer = call("SELECT vecsync._resume($1)", 1, &type, &id);
+	if (answer == (Datum) 0)
+	{
+		catalog_leave(&scope);	/* no text can have changed */
+		return;
+	}
+	before = MemoryContextStrdup(CurTransactionContext, TextDatumGetCString(answer));
+	catalog_leave(&scope);
+	CommandCounterIncrement();
+	if (strcmp(before, digest(vectorizer)) == 0)
+		return;
+	(void) queue_append(vectorizer, QUEUE_OP_TRUNCATE, 0, construct_empty_array(TEXTOID));
+	(void) queue_append(vectorizer, QUEUE_OP_SCAN, -1, construct_empty_array(TEXTOID));
+}
+
+/*
+ * vecsync._ddl_begins(), on ddl_command_start of ALTER TABLE.  For others than
+ * the owner the command fails by itself, and nothing is touched.
+ */
+Datum
+ddl_begins(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *event = (EventTriggerData *) fcinfo->context;
+	bool		new_type;
+	Oid			relid;
+	ListCell   *lc;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("vecsync._ddl_begins() is an event trigger function"));
+	new_type = find_command(event->parsetree, AT_AlterColumnType) != NULL;
+	if (!new_type && find_command(event->parsetree, AT_DropColumn) == NULL)
+		PG_RETURN_NULL();
+	relid = RangeVarGetRelid(((AlterTableStmt *) event->parsetree)->relation, NoLock, true);
+	if (!OidIsValid(relid) || !compat_relation_owned(relid, GetUserId()))
+		PG_RETURN_NULL();
+	foreach(lc, followers(relid, false))
+	{
+		LockRelationOid(relid, AccessExclusiveLock);
+		if (new_type)
+			suspend(lfirst_int(lc));
+		else
+			suspend_view(lfirst_int(lc));
+	}
+	PG_RETURN_NULL();
+}
+
+/* ---- partitions --------------------------------------------------------------------------- */
+
+/* Queue every row of a partition that came with rows. */
+static void
+queue_rows(int vectorizer, Oid source, Oid partition)
+{
+	CatalogScope scope;
+	int			nkeys;
+	CatalogKeyColumn *keys;
+	StringInfoData sql;
+	Portal		portal;
+	FmgrInfo	output[INDEX_MAX_KEYS];
+
+	catalog_enter(&scope);
+	keys = catalog_key_columns(source, &nkeys);
+	initStringInfo(&sql);
+	for (int i = 0; i < nkeys; i++)
+	{
+		Oid			function;
+		bool		varlena;
+
+		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "SELECT ", quote_identifier(keys[i].name));
+		getTypeOutputInfo(keys[i].type, &function, &varlena);
+		fmgr_info(function, &output[i]);
+	}
+	if (nkeys > 0)
+	{
+		appendStringInfo(&sql, " FROM %s", catalog_relation_name(partition));
+		portal = SPI_cursor_open_with_args(NULL, sql.data, 0, NULL, NULL, NULL, false, 0);
+		do
+		{
+			Datum	   *elems;
+
+			SPI_cursor_fetch(portal, true, QUEUE_ROWS_FETCH);
+			elems = palloc(sizeof(Datum) * nkeys * Max(SPI_processed, 1));
+			for (uint64 row = 0; row < SPI_processed; row++)
+				for (int i = 0; i < nkeys; i++)
+				{
+					bool		isnull;
+					Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, i + 1,
+													  &isnull);
+
+					elems[row * nkeys + i] = CStringGetTextDatum(queue_key_string(&output[i], value));
+				}
+			if (SPI_processed > 0)
+				(void) queue_append(vectorizer, QUEUE_OP_KEYS, (int) SPI_processed,
+									construct_array(elems, (int) SPI_processed * nkeys, TEXTOID, -1, false,
+													TYPALIGN_INT));
+			SPI_freetuptable(SPI_tuptable);
+			pfree(elems);
+		} while (SPI_processed == QUEUE_ROWS_FETCH);
+		SPI_cursor_close(portal);
+	}
+	catalog_leave(&scope);
+}
+
+static void
+partition_attached(Oid parent, Oid partition)
+{
+	ListCell   *lc;
+
+	foreach(lc, followers(parent, true))
+	{
+		CatalogScope scope;
+		Oid			type = INT4OID;
+		Datum		id = Int32GetDatum(lfirst_int(lc));
+		Oid			source;
+
+		call_for("SELECT vecsync._tend_partitions($1)", lfirst_int(lc));
+		if (!OidIsValid(partition))
+			continue;
+		catalog_enter(&scope);
+		source = DatumGetObjectId(call("SELECT source::oid FROM vecsync.vectorizer WHERE id = $1", 1, &type,
+									   &id));
+		catalog_leave(&scope);
+		queue_rows(lfirst_int(lc), source, partition);
+	}
+}
+
+static void
+partition_detached(Oid parent)
+{
+	ListCell   *lc;
+
+	foreach(lc, followers(parent, true))
+	{
+		call_for("SELECT vecsync._tend_partitions($1)", lfirst_int(lc));
+		(void) queue_append(lfirst_int(lc), QUEUE_OP_TRUNCATE, 0, construct_empty_array(TEXTOID));
+	}
+}
+
+static void
+refuse_inheritance(RangeVar *parent)
+{
+	Oid			relid = RangeVarGetRelid(parent, NoLock, true);
+
+	if (OidIsValid(relid) && followers(relid, false) != NIL)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("table \"%s\" is followed by a vectorizer and cannot have inheritance children",
+					   get_rel_name(relid)),
+				errdetail("Changes of rows in the children would not be noticed."),
+				errhint("Use partitions instead."));
+}
+
+static void
+create_table_ended(CreateStmt *statement)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement->inhRelations)
+	{
+		if (statement->partbound == NULL)
+			refuse_inheritance(lfirst_node(RangeVar, lc));
+		else
+			partition_attached(RangeVarGetRelid(lfirst_node(RangeVar, lc), NoLock, true), InvalidOid);
+	}
+}
+
+/* vecsync._ddl_ended(), on ddl_command_end of ALTER TABLE and CREATE TABLE. */
+Datum
+ddl_ended(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *event = (EventTriggerData *) fcinfo->context;
+	AlterTableCmd *command;
+	Oid			relid;
+	ListCell   *lc;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("vecsync._ddl_ended() is an event trigger function"));
+	if (IsA(event->parsetree, CreateStmt))
+		create_table_ended((CreateStmt *) event->parsetree);
+	if (!IsA(event->parsetree, AlterTableStmt))
+		PG_RETURN_NULL();
+
+	relid = RangeVarGetRelid(((AlterTableStmt *) event->parsetree)->relation, NoLock, true);
+	if (find_command(event->parsetree, AT_AlterColumnType) != NULL ||
+		find_command(event->parsetree, AT_DropColumn) != NULL)
+		foreach(lc, followers(relid, false))
+			resume(lfirst_int(lc));
+	if ((command = find_command(event->parsetree, AT_AttachPartition)) != NULL)
+		partition_attached(relid, RangeVarGetRelid(castNode(PartitionCmd, command->def)->name, NoLock, true));
+	if (find_command(event->parsetree, AT_DetachPartition) != NULL ||
+		find_command(event->parsetree, AT_DetachPartitionFinalize) != NULL)
+		partition_detached(relid);
+	if ((command = find_command(event->parsetree, AT_AddInherit)) != NULL)
+		refuse_inheritance(castNode(RangeVar, command->def));
+	PG_RETURN_NULL();
+}

@@ -1,0 +1,128 @@
+/*
+ * queue_window_private.h
+ *		What the two halves of the worker's view of the queue share: queue_window.c keeps the rows,
+ *		queue_read.c takes them from the table.
+ */
+#ifndef QUEUE_QUEUE_WINDOW_PRIVATE_H
+#define QUEUE_QUEUE_WINDOW_PRIVATE_H
+
+#include "postgres.h"
+
+#include "common/hashfn.h"
+
+#include "queue/queue_window.h"
+
+#define WINDOW_ITEMS		16384	/* rows of one source in memory */
+#define WINDOW_ITEM_BYTES	(8 * 1024 * 1024)	/* or this much of keys */
+#define MAX_GAPS			10000
+#define REF_BYTES			(sizeof(QueueRef) + sizeof(QueueEntry))	/* an item's part in an entry, at most */
+
+/* One row of vecsync.queue, or one chunk of a scan. */
+struct QueueEntry
+{
+	int64		seq;			/* hash key; 0 for a chunk of a scan */
+	int			remaining;		/* rows not yet done */
+	int			rows;
+	char		status;			/* simplehash */
+	struct Backfill *scan;		/* chunk of this scan, else NULL */
+	struct QueueEntry *next;	/* next chunk of the scan */
+	ArrayType  *end;			/* chunk: its last key */
+};
+
+typedef struct EntrySlot
+{
+	int64		seq;
+	QueueEntry *entry;
+	char		status;
+} EntrySlot;
+
+#define SH_PREFIX entryhash
+#define SH_ELEMENT_TYPE EntrySlot
+#define SH_KEY_TYPE int64
+#define SH_KEY seq
+#define SH_HASH_KEY(tb, key) murmurhash32((uint32) (key) ^ (uint32) ((uint64) (key) >> 32))
+#define SH_EQUAL(tb, a, b) ((a) == (b))
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+typedef struct ItemSlot
+{
+	ArrayType  *key;
+	QueueItem  *item;
+	uint32		hash;
+	char		status;
+} ItemSlot;
+
+#define SH_PREFIX itemhash
+#define SH_ELEMENT_TYPE ItemSlot
+#define SH_KEY_TYPE ArrayType *
+#define SH_KEY key
+#define SH_HASH_KEY(tb, key) hash_bytes((const unsigned char *) (key), VARSIZE(key))
+#define SH_EQUAL(tb, a, b) (VARSIZE(a) == VARSIZE(b) && memcmp((a), (b), VARSIZE(a)) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) (a)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* A backfill under way.  Chunks are done in any order; the cursor in the table moves in theirs. */
+typedef struct Backfill
+{
+	QueueScan	public;			/* must be first */
+	struct Backfill *next;		/* further scans of the source wait */
+	QueueEntry *chunks;
+	QueueEntry *chunks_tail;
+	bool		exhausted;
+	int64		done_rows;		/* since the cursor was last written */
+	bool		cursor_moved;
+	ArrayType  *cursor;
+} Backfill;
+
+typedef struct QueueWindowSource
+{
+	QueueSource public;			/* must be first */
+	dlist_node	node;
+	QueueWindow *window;
+	MemoryContext context;
+	itemhash_hash *items;
+	Size		bytes;
+	dlist_head	live;
+	dlist_head	backfill;
+	dlist_head	delayed;
+	Backfill   *scans;
+	bool		behind;
+	int64		behind_after;	/* numbers up to this are read */
+} QueueWindowSource;
+
+typedef struct Gap
+{
+	int64		seq;
+	TransactionId horizon;
+} Gap;
+
+struct QueueWindow
+{
+	MemoryContext context;
+	dlist_head	sources;
+	entryhash_hash *entries;
+	int64		last_seq;
+	Gap		   *gaps;
+	int			ngaps;
+	bool		started;
+	bool		recheck;		/* transactions open at start may still add numbers below last_seq */
+	TransactionId start_horizon;
+	List	   *finished;		/* entries to delete: int64 pointers */
+	List	   *moved;			/* scans whose cursor to write */
+};
+
+/* ---- queue_window.c ---- */
+extern QueueWindowSource *queue_window_find_source(QueueWindow *window, int vectorizer);
+extern void queue_window_add_item(QueueWindowSource *source, ArrayType *key, QueueEntry *entry,
+								  TimestampTz queued_at, bool live);
+extern bool queue_window_source_full(QueueWindowSource *source);
+extern ArrayType *queue_window_copy_array(ArrayType *array);
+
+#endif							/* QUEUE_QUEUE_WINDOW_PRIVATE_H */

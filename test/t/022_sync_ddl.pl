@@ -1,0 +1,181 @@
+# Commands on followed tables: new types, names, schemas, columns; partitions that come, go, are truncated; inheritance.
+
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+use VecsyncNode;
+
+my ($node, $service) = VecsyncNode::start(dims => 8);
+
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+sub step { return VecsyncNode::settle($node, $_[0]) }
+
+sub fails
+{
+	my ($sql, $state, $message, $what) = @_;
+	my ($code, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
+	return like($err, qr/ERROR:  $state: .*$message/s, $what || $message);
+}
+
+# The chunks are those of the rows' present texts and of no other row.
+sub chunks_in_step
+{
+	my ($chunks, $table, $key, $text, $what) = @_;
+	return is(sql(qq{WITH wanted AS (SELECT $key AS key, c.seq, c.chunk FROM $table s, LATERAL vecsync.chunk($text, 'words', 3) c)
+		SELECT count(*) FILTER (WHERE c.k1 IS NULL) || ' missing, ' || count(*) FILTER (WHERE w.key IS NULL) || ' orphans, '
+			|| count(*) FILTER (WHERE c.embedding <> expected_vector(w.chunk, 8)) || ' wrong'
+		FROM wanted w FULL JOIN $chunks c ON c.k1 = w.key AND c.chunk_seq = w.seq AND c.chunk = w.chunk}),
+		'0 missing, 0 orphans, 0 wrong', $what);
+}
+
+# ---- new types ----------------------------------------------------------------------
+sql(q{CREATE TABLE t (id int PRIMARY KEY, ns text DEFAULT 'x', body text, price numeric(8, 1), note text);
+	INSERT INTO t SELECT i, 'x', 'words of text number ' || i, i + 0.5, 'note' FROM generate_series(1, 200) i});
+VecsyncNode::vectorizer($node, $service, 't', '{body} {price}', q{namespace => 'ns', text_config => 'english'});
+VecsyncNode::vectorizer($node, $service, 't', 'body', q{name => 'pieces', chunking => '{"method": "words", "size": 3}'});
+ok(step('t') && step('pieces'), 'two vectorizers');
+my ($chunks) = sql(q{SELECT chunk_table FROM vecsync.vectorizer WHERE name = 'pieces'});
+$service->scenario(dims => 8);
+sql(q{CREATE ROLE reader; GRANT SELECT ON pieces_chunks TO reader; ALTER TABLE t ALTER body TYPE varchar(300)});
+ok(step('t') && step('pieces'), 'text becomes varchar');
+is($service->stats->{requests}, 0, 'which changes no text and asks nothing');
+is(sql(q{SELECT has_table_privilege('reader', 'pieces_chunks', 'SELECT')}), 't', 'rights on the view of chunks stay');
+sql(q{ALTER TABLE t ALTER id TYPE bigint, ALTER price TYPE numeric(8, 3)});
+is(sql("SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = '$chunks'::regclass AND attname = 'k1'"), 'bigint', 'the keys of the chunks follow');
+ok(step('t') && step('pieces'), 'a type that prints otherwise');
+VecsyncNode::in_step($node, 't', q{body || ' ' || price}, 'embeds the new texts');
+sql(q{UPDATE t SET body = 'changed ' || id WHERE id % 2 = 0; INSERT INTO t VALUES (3000000000, 'x', 'beyond four bytes', 1); DELETE FROM t WHERE id < 20});
+ok(step('t') && step('pieces'), 'changes after the new types');
+VecsyncNode::in_step($node, 't', q{body || ' ' || price}, 'are followed');
+chunks_in_step($chunks, 't', 'id', 'body', 'in chunks, too');
+is(sql(q{SELECT count(*) FROM vecsync.search('t', 'beyond', namespace => 'x', mode => 'text')}), '1', 'and by text search');
+is(sql(q{SELECT count(*) > 0 FROM vecsync.search('pieces', 'beyond four bytes')}), 't', 'and by search in chunks');
+sql(q{ALTER TABLE t ALTER note TYPE varchar(10)});
+sql(q{BEGIN; ALTER TABLE t ALTER body TYPE text; ROLLBACK});
+sql(q{ALTER TABLE t ALTER id TYPE text});
+sql(q{INSERT INTO t VALUES ('a key', 'x', 'of letters', 2)});
+ok(step('t') && step('pieces'), 'a key becomes text');
+VecsyncNode::in_step($node, 't', q{body || ' ' || price}, 'and goes on');
+chunks_in_step($chunks, 't', 'id', 'body', 'in chunks, too');
+fails(q{ALTER TABLE t ALTER embedding TYPE real[]}, '42804', 'real\[\]', 'the column of vectors keeps its type');
+fails(q{ALTER TABLE t ALTER embedding TYPE vector(9) USING NULL}, '42804', 'has type .*vector\(9\)', 'and its dimensions');
+sql(q{CREATE VIEW of_mine AS SELECT * FROM pieces_chunks});
+fails(q{ALTER TABLE t ALTER body TYPE text}, '2BP01', 'of_mine', 'a view of the user stands in the way as ever');
+sql(q{DROP VIEW of_mine});
+is(sql(q{SELECT count(*) FROM vecsync.suspended}), '0', 'nothing is left of what was refused');
+sql(q{CREATE ROLE other LOGIN});
+fails(q{SET ROLE other; ALTER TABLE t ALTER body TYPE text}, '42501', 'must be owner', 'others change nothing');
+sql(q{UPDATE t SET body = 'still followed ' || id});
+ok(step('t') && step('pieces'), 'after all this');
+VecsyncNode::in_step($node, 't', q{body || ' ' || price}, 'all is in step');
+chunks_in_step($chunks, 't', 'id', 'body', 'and in chunks');
+
+sql(q{CREATE TABLE plain (id int PRIMARY KEY, body text); INSERT INTO plain VALUES (1, '007')});
+VecsyncNode::vectorizer($node, $service, 'plain', 'body');
+sql(q{ALTER TABLE plain ALTER body TYPE int USING body::int});
+ok(step('plain'), 'a text becomes a number');
+VecsyncNode::in_step($node, 'plain', 'body::text', 'its text is that of the number');
+
+# ---- generated columns, domains, enums, composite and array types ----------------------------------
+sql(q{CREATE DOMAIN title AS text CHECK (value <> 'bad'); CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE TYPE place AS (town text, zip int); CREATE DOMAIN code AS text;
+	CREATE TABLE kinds (id code, mood mood, name title, words text[], home place, full_text text GENERATED ALWAYS AS (coalesce(name::text, '') || '!') STORED, PRIMARY KEY (id, mood))});
+VecsyncNode::vectorizer($node, $service, 'kinds', '{full_text} {mood} {words} {home}');
+sql(q{INSERT INTO kinds VALUES ('a', 'sad', 'one', '{x,y}', '(Ulm,1)'), ('b', 'happy', NULL, NULL, NULL)});
+sql(q{UPDATE kinds SET name = 'two' WHERE id = 'a'; UPDATE kinds SET mood = 'happy' WHERE id = 'a'});
+sql(q{ALTER TYPE mood RENAME VALUE 'happy' TO 'glad'; UPDATE kinds SET home = '(Bonn,2)'});
+ok(step('kinds'), 'generated columns, domains, enums');
+VecsyncNode::in_step($node, 'kinds', q{concat(full_text, ' ', mood, ' ', words, ' ', home)}, 'are rendered as they print');
+is(sql(q{SELECT string_agg(key->>'mood', ',' ORDER BY key->>'id') FROM vecsync.search('kinds', 'x')}), 'glad,glad', 'and are keys');
+
+# ---- columns and tables go ---------------------------------------------------------------------------
+fails(q{ALTER TABLE plain DROP COLUMN body}, '2BP01', 'other objects depend on it', 'a used column is not dropped by accident');
+fails(q{DROP TABLE plain}, '2BP01', 'other objects depend on it', 'nor a followed table');
+sql(q{ALTER TABLE plain DROP COLUMN body CASCADE});
+is(sql(q{SELECT count(*) FROM vecsync.vectorizer WHERE name = 'plain'}), '0', 'with CASCADE the vectorizer goes, too');
+sql(q{INSERT INTO plain VALUES (2)});
+is(sql(q{ALTER TABLE t DROP COLUMN note; SELECT count(*) FROM pg_attribute WHERE attrelid = 'pieces_chunks'::regclass AND attname = 'note'}), '0', 'an unused column is dropped, also from the view of the chunks');
+is(sql(q{SELECT has_table_privilege('reader', 'pieces_chunks', 'SELECT')}), 't', 'which keeps its rights');
+sql(q{ALTER TABLE t ADD COLUMN extra int; CREATE SCHEMA apart; ALTER TABLE t SET SCHEMA apart; ALTER TABLE apart.t RENAME TO tt});
+sql(q{UPDATE apart.tt SET body = 'moved ' || id});
+ok(step('t') && step('pieces'), 'a table moved and renamed');
+VecsyncNode::in_step($node, 'apart.tt', q{body || ' ' || price}, 'is followed');
+chunks_in_step($chunks, 'apart.tt', 'id', 'body', 'in chunks, too');
+sql(q{ALTER TABLE apart.tt ALTER body TYPE varchar(100)});
+sql(q{UPDATE apart.tt SET body = 'after both ' || id});
+ok(step('t') && step('pieces'), 'a new type after that');
+VecsyncNode::in_step($node, 'apart.tt', q{body || ' ' || price}, 'too');
+sql(q{DROP TABLE apart.tt CASCADE});
+is(sql(qq{SELECT count(*) FROM vecsync.vectorizer WHERE name IN ('t', 'pieces')}) . sql(qq{SELECT to_regclass('$chunks') IS NULL}), '0t', 'DROP TABLE ... CASCADE takes everything along');
+
+# ---- inheritance is refused ----------------------------------------------------------------------------
+sql(q{CREATE TABLE parent (id int PRIMARY KEY, body text); CREATE TABLE child () INHERITS (parent); ALTER TABLE child ADD PRIMARY KEY (id)});
+fails(q{SELECT vecsync.create_vectorizer('parent', 'm', 'body')}, '0A000', 'table "parent" has inheritance children');
+VecsyncNode::vectorizer($node, $service, 'child', 'body');
+sql(q{INSERT INTO child VALUES (1, 'of the child'); INSERT INTO parent VALUES (1, 'of the parent'); UPDATE parent SET body = body || '!'});
+ok(step('child'), 'a child alone');
+VecsyncNode::in_step($node, 'child', 'body', 'is followed, also by commands on the parent');
+fails(q{CREATE TABLE grandchild () INHERITS (child)}, '0A000', 'table "child" is followed by a vectorizer and cannot have inheritance children');
+fails(q{CREATE TABLE grandchild (LIKE child); ALTER TABLE grandchild INHERIT child}, '0A000', 'cannot have inheritance children', 'nor later');
+
+# ---- partitions ------------------------------------------------------------------------------------------
+sql(q{CREATE TABLE p (id int, region text, body text, embedding vector(8), PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+	CREATE TABLE p_a PARTITION OF p FOR VALUES IN ('a');
+	CREATE TABLE p_rest PARTITION OF p DEFAULT PARTITION BY RANGE (id);
+	CREATE TABLE p_low PARTITION OF p_rest FOR VALUES FROM (0) TO (1000)});
+VecsyncNode::vectorizer($node, $service, 'p', 'body');
+VecsyncNode::vectorizer($node, $service, 'p', 'body', q{name => 'p_pieces', chunking => '{"method": "words", "size": 3}'});
+my ($p_chunks) = sql(q{SELECT chunk_table FROM vecsync.vectorizer WHERE name = 'p_pieces'});
+
+sub partitions
+{
+	my ($what) = @_;
+	ok(step('p') && step('p_pieces'), $what);
+	VecsyncNode::in_step($node, 'p', 'body', "$what: in step");
+	is(sql(qq{WITH wanted AS (SELECT s.id, s.region, c.seq, c.chunk FROM p s, LATERAL vecsync.chunk(body, 'words', 3) c)
+		SELECT count(*) FILTER (WHERE c.k1 IS NULL) || ' missing, ' || count(*) FILTER (WHERE w.id IS NULL) || ' orphans'
+		FROM wanted w FULL JOIN $p_chunks c ON c.k1 = w.id AND c.k2 = w.region AND c.chunk_seq = w.seq AND c.chunk = w.chunk}),
+		'0 missing, 0 orphans', "$what: chunks in step");
+	return;
+}
+
+sql(q{INSERT INTO p SELECT i, CASE i % 3 WHEN 0 THEN 'a' ELSE 'b' || i % 3 END, 'row number of p ' || i FROM generate_series(1, 60) i;
+	INSERT INTO p_a VALUES (100, 'a', 'written directly'); UPDATE p_low SET body = 'directly updated ' || id WHERE id < 10; DELETE FROM p_low WHERE id = 20});
+partitions('direct writes');
+sql(q{CREATE TABLE p_c (region text NOT NULL, embedding vector(8), gone int, body text, id int NOT NULL, PRIMARY KEY (id, region)); ALTER TABLE p_c DROP COLUMN gone;
+	INSERT INTO p_c (id, region, body) SELECT i, 'c', 'it came with rows ' || i FROM generate_series(200, 1400) i;
+	ALTER TABLE p ATTACH PARTITION p_c FOR VALUES IN ('c')});
+partitions('ATTACH PARTITION with rows');
+sql(q{UPDATE p_c SET body = 'updated in the partition' WHERE id = 200; UPDATE p SET region = 'a' WHERE id = 201;
+	CREATE TABLE p_new PARTITION OF p FOR VALUES IN ('n'); INSERT INTO p_new VALUES (5000, 'n', 'a new partition')});
+partitions('writes to attached and new partitions');
+sql(q{UPDATE p_c SET body = 'before it leaves ' || id; ALTER TABLE p DETACH PARTITION p_c; UPDATE p_c SET body = 'after it left'; INSERT INTO p_c (id, region, body) VALUES (1, 'c', 'after it left')});
+partitions('DETACH PARTITION');
+is(sql(q{SELECT count(*) FROM pg_trigger WHERE tgrelid = 'p_c'::regclass AND tgname LIKE 'vecsync%'}), '0', 'no trigger stays on it');
+sql(q{ALTER TABLE p ATTACH PARTITION p_c FOR VALUES IN ('c')});
+partitions('and back again');
+sql(q{TRUNCATE p_a});
+partitions('TRUNCATE of a partition');
+sql(q{TRUNCATE p_rest; INSERT INTO p VALUES (7, 'b7', 'after the truncate')});
+partitions('TRUNCATE of a partitioned partition');
+sql(q{DROP TABLE p_c});
+partitions('DROP of a partition');
+sql(q{ALTER TABLE p ALTER body TYPE varchar(500); INSERT INTO p VALUES (8, 'b8', 'a new type in all partitions'), (101, 'a', 'here, too'); UPDATE p_low SET body = body || '.'});
+partitions('a new type');
+is(sql(q{SELECT failed FROM vecsync.status WHERE vectorizer IN ('p', 'p_pieces')}), "0\n0", 'nothing failed in all that');
+sql(q{SELECT vecsync.drop_vectorizer('p_pieces'); SELECT vecsync.drop_vectorizer('p')});
+is(sql(q{SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'vecsync%' AND tgrelid IN (SELECT relid FROM pg_partition_tree('p'))}), '0', 'dropped with its triggers on all partitions');
+is(sql('SELECT count(*) FROM vecsync.queue WHERE vectorizer NOT IN (SELECT id FROM vecsync.vectorizer)'), '0', 'and the queue is empty');
+
+sql(q{CREATE TABLE q (id int PRIMARY KEY, body text) PARTITION BY RANGE (id); CREATE TABLE q_1 PARTITION OF q FOR VALUES FROM (0) TO (100); CREATE TABLE q_2 PARTITION OF q FOR VALUES FROM (100) TO (200);
+	INSERT INTO q SELECT i, 'row of q ' || i FROM generate_series(50, 150) i});
+VecsyncNode::vectorizer($node, $service, 'q', 'body', q{chunking => '{"method": "words", "size": 3}'});
+ok(step('q'), 'another partitioned table');
+sql('ALTER TABLE q DETACH PARTITION q_2 CONCURRENTLY');
+ok(step('q'), 'DETACH PARTITION ... CONCURRENTLY');
+chunks_in_step(sql(q{SELECT chunk_table FROM vecsync.vectorizer WHERE name = 'q'}), 'q', 'id', 'body', 'leaves no chunk behind');
+
+$service->stop;
+$node->stop;
+done_testing();
