@@ -16,7 +16,7 @@ VECTOR_VERSION  := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" vector.co
 VECSYNC_VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" vecsync.control)
 
 # A room is a folder of src/; src/README.md has their order.
-VECTOR_ROOMS  = base kernel vector quant hnsw ivfflat library
+VECTOR_ROOMS  = base kernel vector quant distance_am hnsw ivfflat library
 VECSYNC_ROOMS = base http queue worker search
 sources = $(sort $(foreach room,$(1),$(wildcard src/$(room)/*.c)))
 

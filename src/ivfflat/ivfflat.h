@@ -294,9 +294,6 @@ extern void ivfflat_costestimate(struct PlannerInfo *root, struct IndexPath *pat
 								 Cost *startup, Cost *total, Selectivity *selectivity,
 								 double *correlation, double *pages);
 
-/* ivfflat_validate.c */
-extern bool ivfflat_validate(Oid opclass);
-
 /* ivfflat_options.c */
 typedef enum IvfflatIterativeScan
 {
@@ -321,6 +318,5 @@ extern int	ivfflat_option_lists(Relation index);
 #define IVFFLAT_KMEANS_DISTANCE_PROC	3
 #define IVFFLAT_KMEANS_NORM_PROC		4
 #define IVFFLAT_TYPE_PROC				5
-#define IVFFLAT_PROCS					5
 
 #endif							/* IVFFLAT_H */
