@@ -2,12 +2,13 @@
 # test/run.sh: every test of the tree, in a private copy of the server's installation and private clusters.
 #
 #   ONLY='regress tap/010'   run only what begins with one of these words
-#                            (style, libraries, install, unit, python, regress, isolation, tap)
+#                            (style, libraries, install, unit, python, regress, isolation, clients, tap)
 #   KEEP=1                   keep the clusters of tests that passed
 #
 # Logs: tmp/test/.  The closing line reads "N passed, N failed"; exit status 1 when anything failed.
 set -uo pipefail
 . "$(dirname "$0")/../tools/private.sh"
+. "$tree/test/clients/run.sh"
 
 passed=0 failed=0
 started=$SECONDS
@@ -209,6 +210,7 @@ check_install
 unit_tests
 python_tests
 regress_tests
+client_tests
 tap_tests
 say "$((SECONDS - started)) s"
 say "$passed passed, $failed failed"
