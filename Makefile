@@ -4,6 +4,8 @@
 #   make install         into the PostgreSQL of PG_CONFIG
 #   make demo            from nothing to an answer, in a private cluster
 #   make test            every test, in a private cluster
+#   make test-clients    the client libraries alone, with the tools of their languages installed (root)
+#   make test-matrix     every test on PostgreSQL 16, 17 and 18, in chroots (root)
 #   make soak DURATION=seconds SEED=n     random work, faults and kills; then everything has to be in step
 #   make bench-sync      figures of the sync, one line each
 #   make check-style     formatting rules and the order of the rooms
@@ -44,7 +46,7 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 
 # The commands below need no server headers: they install what is missing.
-.PHONY: demo test bench bench-sync check-style soak
+.PHONY: demo test test-clients test-matrix bench bench-sync check-style soak
 ifeq ($(PGXS),)
 all install:
 	@echo "pg_config not found: install the PostgreSQL server headers (Debian: postgresql-server-dev-all) or pass PG_CONFIG=/path/to/pg_config" >&2; exit 1
@@ -107,6 +109,12 @@ demo:
 
 test:
 	@test/run.sh
+
+test-clients:
+	@CLIENTS=all ONLY=clients test/run.sh
+
+test-matrix:
+	@tools/matrix.sh
 
 bench:
 	@test/bench/run.sh
