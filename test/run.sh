@@ -203,6 +203,7 @@ for requirements in "$tree"/demo/requirements.txt "$tree"/test/server/requiremen
 done
 python=$work/venv/bin/python
 build_install COPT=-Werror DEBUG_POINTS=1
+cp "$tree"/test/update/*.sql "$("$PG_CONFIG" --sharedir)/extension/"
 
 check_style
 check_libraries

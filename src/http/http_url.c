@@ -274,6 +274,19 @@ http_url_check(const char *url, const char *allowed, bool privileged)
 	return verdict;
 }
 
+bool
+http_url_listed(const char *url, const char *list)
+{
+	UrlParts	parts;
+	bool		listed;
+
+	if (!split_url(url, &parts))
+		return false;
+	listed = !path_is_devious(parts.path) && list_covers(list, &parts);
+	free_parts(&parts);
+	return listed;
+}
+
 char *
 http_url_complete(const char *url, const char *default_path)
 {

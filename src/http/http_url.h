@@ -27,6 +27,9 @@ typedef struct HttpUrlVerdict
  */
 extern HttpUrlVerdict http_url_check(const char *url, const char *allowed, bool privileged);
 
+/* Does a comma-separated list of URL prefixes, compared as above, cover the URL? */
+extern bool http_url_listed(const char *url, const char *list);
+
 /* The URL with its path completed: 'http://host' + '/v1/embeddings'; a path of its own is kept. */
 extern char *http_url_complete(const char *url, const char *default_path);
 

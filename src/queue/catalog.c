@@ -30,6 +30,7 @@
 #include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/fd.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -108,65 +109,6 @@ catalog_config_changed(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* ---- secrets ------------------------------------------------------------------- */
-
-static char *
-catalog_read_secret_file(const char *path, char **problem)
-{
-	FILE	   *file;
-	char		buffer[SECRET_MAX_BYTES + 1];
-	size_t		length;
-
-	file = AllocateFile(path, "r");
-	if (file == NULL)
-	{
-		*problem = psprintf("the secret's file \"%s\" cannot be read: %m", path);
-		return NULL;
-	}
-	length = fread(buffer, 1, SECRET_MAX_BYTES, file);
-	FreeFile(file);
-	while (length > 0 && isspace((unsigned char) buffer[length - 1]))
-		length--;
-	buffer[length] = '\0';
-	if (length == 0)
-	{
-		*problem = psprintf("the secret's file \"%s\" is empty", path);
-		return NULL;
-	}
-	return pstrdup(buffer);
-}
-
-/* Resolve what vecsync.model.secret says.  Inside a catalog scope. */
-static char *
-catalog_resolve_secret(const char *reference, char **problem)
-{
-	Datum		arg = CStringGetTextDatum(reference);
-	Oid			argtype = TEXTOID;
-
-	*problem = NULL;
-	if (strncmp(reference, "env:", 4) == 0)
-	{
-		char	   *value = getenv(reference + 4);
-
-		if (value == NULL || value[0] == '\0')
-		{
-			*problem = psprintf("the server's environment has no variable \"%s\"", reference + 4);
-			return NULL;
-		}
-		return pstrdup(value);
-	}
-	if (strncmp(reference, "file:", 5) == 0)
-		return catalog_read_secret_file(reference + 5, problem);
-
-	if (SPI_execute_with_args("SELECT value FROM vecsync.secret WHERE name = $1",
-							  1, &argtype, &arg, NULL, true, 1) != SPI_OK_SELECT || SPI_processed == 0)
-	{
-		*problem = psprintf("there is no secret \"%s\"", reference);
-		return NULL;
-	}
-	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-}
-
 /* ---- reading rows ----------------------------------------------------------------- */
 
 static char *
@@ -202,6 +144,129 @@ column_chunking(HeapTuple tuple, TupleDesc desc)
 	Datum		value = SPI_getbinval(tuple, desc, SPI_fnumber(desc, "chunking"), &isnull);
 
 	return chunk_options_from_json(isnull ? NULL : DatumGetJsonbP(value));
+}
+
+/* ---- secrets ------------------------------------------------------------------- */
+
+static char *
+catalog_read_secret_file(const char *path, char **problem)
+{
+	FILE	   *file;
+	char		buffer[SECRET_MAX_BYTES + 1];
+	size_t		length;
+
+	file = AllocateFile(path, "r");
+	if (file == NULL)
+	{
+		*problem = psprintf("the secret's file \"%s\" cannot be read: %m", path);
+		return NULL;
+	}
+	length = fread(buffer, 1, SECRET_MAX_BYTES, file);
+	FreeFile(file);
+	while (length > 0 && isspace((unsigned char) buffer[length - 1]))
+		length--;
+	buffer[length] = '\0';
+	if (length == 0)
+	{
+		*problem = psprintf("the secret's file \"%s\" is empty", path);
+		return NULL;
+	}
+	return pstrdup(buffer);
+}
+
+/* The elements of a text[], with commas between them. */
+static char *
+join_texts(Datum array, MemoryContext context)
+{
+	StringInfoData buf;
+	Datum	   *elems;
+	bool	   *nulls;
+	int			n;
+
+	initStringInfo(&buf);
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &n);
+	for (int i = 0; i < n; i++)
+		if (!nulls[i])
+			appendStringInfo(&buf, "%s%s", buf.len > 0 ? "," : "", TextDatumGetCString(elems[i]));
+	return MemoryContextStrdup(context, buf.data);
+}
+
+/*
+ * A key that was set by name: it belongs to the role that set it, or goes to
+ * the URLs it was set for.
+ */
+static char *
+catalog_named_secret(CatalogModel *model, const char *name, char **problem, MemoryContext context)
+{
+	Datum		arg = CStringGetTextDatum(name);
+	Oid			argtype = TEXTOID;
+	HeapTuple	tuple;
+	TupleDesc	desc;
+	Datum		urls;
+	bool		isnull;
+	Oid			owner;
+
+	/* columns that an installation not yet updated lacks read as NULL */
+	if (SPI_execute_with_args("SELECT * FROM vecsync.secret WHERE name = $1", 1, &argtype, &arg, NULL, true,
+							  1) != SPI_OK_SELECT || SPI_processed == 0)
+	{
+		*problem = psprintf("there is no secret \"%s\"", name);
+		return NULL;
+	}
+	tuple = SPI_tuptable->vals[0];
+	desc = SPI_tuptable->tupdesc;
+	owner = column_oid(tuple, desc, "owner");
+	urls = SPI_getbinval(tuple, desc, SPI_fnumber(desc, "urls"), &isnull);
+	if (!isnull)
+		model->secret_urls = join_texts(urls, context);
+	else if (OidIsValid(owner) && !superuser_arg(model->owner) && !has_privs_of_role(model->owner, owner))
+	{
+		model->secret_denied = true;
+		*problem = psprintf("secret \"%s\" was set by another role, for no URL", name);
+		return NULL;
+	}
+	return SPI_getvalue(tuple, desc, SPI_fnumber(desc, "value"));
+}
+
+/* Resolve what vecsync.model.secret says.  Inside a catalog scope. */
+static char *
+catalog_resolve_secret(CatalogModel *model, const char *reference, char **problem, MemoryContext context)
+{
+	*problem = NULL;
+	if (strncmp(reference, "env:", 4) == 0)
+	{
+		char	   *value = getenv(reference + 4);
+
+		if (value == NULL || value[0] == '\0')
+		{
+			*problem = psprintf("the server's environment has no variable \"%s\"", reference + 4);
+			return NULL;
+		}
+		return pstrdup(value);
+	}
+	if (strncmp(reference, "file:", 5) == 0)
+		return catalog_read_secret_file(reference + 5, problem);
+
+	return catalog_named_secret(model, reference, problem, context);
+}
+
+/* ---- models and vectorizers ----------------------------------------------------------- */
+
+static void
+column_users(CatalogModel *model, HeapTuple tuple, TupleDesc desc, MemoryContext context)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, desc, SPI_fnumber(desc, "users"), &isnull);
+	Datum	   *elems;
+	bool	   *nulls;
+
+	if (isnull)
+		return;
+	deconstruct_array(DatumGetArrayTypeP(value), REGROLEOID, sizeof(Oid), true, TYPALIGN_INT, &elems, &nulls,
+					  &model->nusers);
+	model->users = MemoryContextAlloc(context, sizeof(Oid) * Max(model->nusers, 1));
+	for (int i = 0; i < model->nusers; i++)
+		model->users[i] = nulls[i] ? BOOTSTRAP_SUPERUSERID : DatumGetObjectId(elems[i]);
 }
 
 CatalogModel *
@@ -240,12 +305,15 @@ catalog_read_models(const char *name, int *count, MemoryContext context)
 		m->max_batch_bytes = column_int(tuple, desc, "max_batch_bytes");
 		m->max_inflight = column_int(tuple, desc, "max_inflight");
 		m->rate_limit = column_int(tuple, desc, "rate_limit");
+		m->token_limit = column_int(tuple, desc, "token_limit");
 		m->timeout_ms = column_int(tuple, desc, "timeout_ms");
+		m->owner = column_oid(tuple, desc, "owner");
+		column_users(m, tuple, desc, context);
 		m->private_addresses = column_int(tuple, desc, "private_addresses") != 0;
 		if (reference != NULL)
 		{
 			char	   *problem;
-			char	   *value = catalog_resolve_secret(reference, &problem);
+			char	   *value = catalog_resolve_secret(m, reference, &problem, context);
 
 			m->secret = value ? MemoryContextStrdup(context, value) : NULL;
 			m->secret_error = problem ? MemoryContextStrdup(context, problem) : NULL;
@@ -269,7 +337,29 @@ catalog_get_model(const char *name, MemoryContext context)
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("model \"%s\" does not exist", name),
 				errhint("vecsync.create_model() makes one; vecsync.model lists them."));
+	catalog_check_model_use(model, GetUserId());
 	return model;
+}
+
+bool
+catalog_model_usable(const CatalogModel *model, Oid role)
+{
+	for (int i = 0; i < model->nusers; i++)
+		if (!OidIsValid(model->users[i]) || has_privs_of_role(role, model->users[i]))
+			return true;
+	/* no owner: an installation not yet updated */
+	return !OidIsValid(model->owner) || has_privs_of_role(role, model->owner);
+}
+
+void
+catalog_check_model_use(const CatalogModel *model, Oid role)
+{
+	if (!catalog_model_usable(model, role))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied for model \"%s\"", model->name),
+				errhint("Its owner can let role \"%s\" use it with vecsync.grant_model().",
+						GetUserNameFromId(role, true)));
 }
 
 /*

@@ -43,6 +43,8 @@ typedef struct CatalogModel
 	int			dimensions;		/* 0 = not known */
 	char	   *secret;			/* the key itself: never show it */
 	char	   *secret_error;	/* why there is no key, or NULL */
+	bool		secret_denied;	/* because it is not the owner's to send */
+	char	   *secret_urls;	/* comma-separated prefixes of where it may be sent, or NULL */
 	char	   *parameters;		/* JSON objects */
 	char	   *document_parameters;
 	char	   *query_parameters;
@@ -50,15 +52,23 @@ typedef struct CatalogModel
 	int			max_batch_bytes;
 	int			max_inflight;
 	int			rate_limit;		/* requests a minute, 0 = none */
+	int			token_limit;	/* tokens a minute, 0 = none */
 	int			timeout_ms;
 	bool		private_addresses;	/* the URL may lead to such */
+	Oid			owner;
+	Oid		   *users;			/* who may use it beside; InvalidOid is everyone */
+	int			nusers;
 } CatalogModel;
 
 /* Read one model, or with a NULL name all of them.  Inside a catalog scope. */
 extern CatalogModel *catalog_read_models(const char *name, int *count, MemoryContext context);
 
-/* The same for one caller outside a scope; an unknown name is an error. */
+/* The same for one caller outside a scope; an unknown name, or one the caller may not use, is an error. */
 extern CatalogModel *catalog_get_model(const char *name, MemoryContext context);
+
+/* May a role use the model?  The second form reports an error. */
+extern bool catalog_model_usable(const CatalogModel *model, Oid role);
+extern void catalog_check_model_use(const CatalogModel *model, Oid role);
 
 /* What sessions need of a vectorizer.  Unknown name: an error. */
 typedef struct CatalogVectorizer

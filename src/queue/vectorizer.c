@@ -62,6 +62,15 @@ run(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
 		elog(ERROR, "\"%s\" failed: %s", sql, SPI_result_code_string(code));
 }
 
+/* Who makes a vectorizer may use the model, and so may the table's owner, as whom the worker works. */
+static void
+check_model_use(text *name, Oid source)
+{
+	CatalogModel *model = catalog_get_model(text_to_cstring(name), CurrentMemoryContext);
+
+	catalog_check_model_use(model, catalog_relation_owner(source));
+}
+
 /* vecsync._reserve_vectorizer(source regclass) -> int: the next number, for the owner of a fit table. */
 Datum
 vectorizer_reserve(PG_FUNCTION_ARGS)
@@ -117,7 +126,7 @@ vectorizer_register(PG_FUNCTION_ARGS)
 	Datum		values[9];
 	char		nulls[10] = {0};
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(2) || PG_ARGISNULL(5) || PG_ARGISNULL(9))
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(2) || PG_ARGISNULL(3) || PG_ARGISNULL(5) || PG_ARGISNULL(9))
 		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("arguments must not be null"));
 	check_owner(PG_GETARG_OID(2));
 	check_own_object(PG_GETARG_OID(2), PG_GETARG_OID(5), RELKIND_VIEW);
@@ -128,6 +137,7 @@ vectorizer_register(PG_FUNCTION_ARGS)
 		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
 		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
 	}
+	check_model_use(PG_GETARG_TEXT_PP(3), PG_GETARG_OID(2));
 	catalog_enter(&scope);
 	run("INSERT INTO vecsync.vectorizer"
 		" (id, name, source, model, content, content_view, metric, chunking, chunk_table)"

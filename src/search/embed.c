@@ -37,6 +37,8 @@
 PG_FUNCTION_INFO_V1(embed_text);
 PG_FUNCTION_INFO_V1(embed_texts);
 PG_FUNCTION_INFO_V1(embed_check_model);
+PG_FUNCTION_INFO_V1(embed_check_model_secret);
+PG_FUNCTION_INFO_V1(embed_registrar);
 PG_FUNCTION_INFO_V1(embed_probe_dimensions);
 PG_FUNCTION_INFO_V1(vectorizer_vector_type);
 
@@ -102,7 +104,7 @@ outcome_sqlstate(HttpOutcome outcome)
 
 /* Where and within which limits a model is asked while a session waits.  A missing key is an error. */
 HttpTarget
-embed_target(const CatalogModel *def)
+embed_target(CatalogModel *def)
 {
 	HttpTarget	target = {
 		.url = def->url, .secret = def->secret, .ca_file = worker_ca_file[0] ? worker_ca_file : NULL,
@@ -111,6 +113,8 @@ embed_target(const CatalogModel *def)
 		.max_response_bytes = worker_max_response_bytes
 	};
 
+	worker_guard_secret(def, CurrentMemoryContext);
+	target.secret = def->secret;
 	if (def->secret_error != NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
@@ -134,7 +138,7 @@ embed_client(void)
  * belongs to the call; free that.  Failure is an error.
  */
 static EmbeddingCall *
-ask(const CatalogModel *def, const char **texts, int n, bool query)
+ask(CatalogModel *def, const char **texts, int n, bool query)
 {
 	EmbeddingModel model = {
 		.target = embed_target(def),
@@ -427,6 +431,29 @@ embed_check_model(PG_FUNCTION_ARGS)
 	values[0] = CStringGetTextDatum(verdict.url);
 	values[1] = BoolGetDatum(verdict.private_addresses);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+/* vecsync._check_model_secret(model text): may the key go to the URL?  There may be none yet. */
+Datum
+embed_check_model_secret(PG_FUNCTION_ARGS)
+{
+	CatalogModel *model = catalog_get_model(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
+
+	worker_guard_secret(model, CurrentMemoryContext);
+	if (model->secret_denied)
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied to send the secret of model \"%s\" to its URL", model->name),
+				errdetail_internal("%s", model->secret_error),
+				errhint("Whoever set it can name the URL in vecsync.set_secret()."));
+	PG_RETURN_VOID();
+}
+
+/* vecsync._registrar() -> regrole */
+Datum
+embed_registrar(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_OID(GetOuterUserId());
 }
 
 /* vecsync._probe_dimensions(model text) -> int: asks the service for one vector */

@@ -16,7 +16,7 @@ extern VectorType *embed_vector_type(void);
 extern Datum embed_query(const char *model, const char *text);
 
 /* Where and within which limits a model is asked; a missing key is an error. */
-extern HttpTarget embed_target(const CatalogModel *def);
+extern HttpTarget embed_target(CatalogModel *def);
 
 /* The session's connections. */
 extern HttpClient *embed_client(void);

@@ -45,7 +45,7 @@ typedef struct Verdict
 /* ---- asking ---------------------------------------------------------------------------- */
 
 static Verdict
-ask_rerank(const CatalogModel *def, const char *query, const char *const *documents, int n)
+ask_rerank(CatalogModel *def, const char *query, const char *const *documents, int n)
 {
 	RerankModel model = {.target = embed_target(def), .provider = def->provider, .model = def->model,
 						 .parameters = def->parameters};
@@ -89,7 +89,7 @@ chat_question(const char *query, const char *const *documents, int n)
 }
 
 static Verdict
-ask_chat(const CatalogModel *def, const char *query, const char *const *documents, int n)
+ask_chat(CatalogModel *def, const char *query, const char *const *documents, int n)
 {
 	ChatModel	model = {.target = embed_target(def), .model = def->model, .parameters = def->parameters};
 	ChatPrompt prompt = {

@@ -109,6 +109,11 @@ extern PGDLLEXPORT void launcher_main(Datum arg);
 extern PGDLLEXPORT void worker_main(Datum arg);
 extern void launcher_register(void);
 
+/* ---- worker_config.c ---- */
+
+struct CatalogModel;
+extern void worker_guard_secret(struct CatalogModel *model, MemoryContext context);
+
 /* ---- worker_status.c ---- */
 
 /* The time (upper end of its bucket, ms) below which a share of what was counted lies. */

@@ -18,6 +18,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "http/http_url.h"
 #include "queue/queue.h"
 #include "worker/worker_state.h"
 
@@ -218,6 +219,18 @@ build_sql(WorkerVectorizer *v)
 							 key_after(keys, v->nkeys), key_list(keys, v->nkeys, "")));
 }
 
+/* A key that was set for other URLs than the model's is as good as none. */
+void
+worker_guard_secret(CatalogModel *model, MemoryContext context)
+{
+	if (model->secret == NULL || model->secret_urls == NULL ||
+		http_url_listed(model->url, model->secret_urls))
+		return;
+	model->secret = NULL;
+	model->secret_denied = true;
+	model->secret_error = MemoryContextStrdup(context, "the secret was set for other URLs");
+}
+
 /* ---- reload ----------------------------------------------------------------------- */
 
 static void
@@ -250,6 +263,7 @@ load_models(void)
 		}
 		MemoryContextReset(model->context);
 		copies = catalog_read_models(list[i].name, &one, model->context);
+		worker_guard_secret(copies, model->context);
 		model->def = copies;
 		model->seen = true;
 		/* A changed configuration is a reason to try at once. */
@@ -327,6 +341,11 @@ load_vectorizers(void)
 		v->seen = v->stale = v->dead_letters = true;
 		v->not_before = 0;
 		v->model = find_model(v->def->model);
+		if (v->model != NULL && !catalog_model_usable(v->model->def, catalog_relation_owner(v->def->source)))
+		{
+			worker_note_error(v, psprintf("permission denied for model \"%s\"", v->def->model));
+			v->model = NULL;
+		}
 	}
 	MemoryContextDelete(context);
 }

@@ -123,7 +123,12 @@ make_batches(TimestampTz *when)
 			continue;
 		if (v->model->inflight >= v->model->def->max_inflight && ready_batches(v) > 0)
 			continue;
-		if (ready_batches(v) >= READY_BATCHES || v->model->not_before > now)
+		if (v->model->not_before > now)
+		{
+			*when = Min(*when, v->model->not_before);
+			continue;
+		}
+		if (ready_batches(v) >= READY_BATCHES)
 			continue;
 		wanted = queue_window_peek(v->source, now) != NULL;
 		if (!wanted)
@@ -169,7 +174,7 @@ send_batches(TimestampTz *when)
 			TimestampTz now = GetCurrentTimestamp();
 			dlist_iter	b;
 
-			if (!may_work(v, now, when) || !worker_model_ready(v->model, now, when))
+			if (!may_work(v, now, when))
 				continue;
 			dlist_foreach(b, &v->batches)
 			{
@@ -177,8 +182,11 @@ send_batches(TimestampTz *when)
 
 				if (batch->state != BATCH_READY)
 					continue;
-				worker_send_batch(batch);
-				sent = true;
+				if (worker_model_ready(batch, now, when))
+				{
+					worker_send_batch(batch);
+					sent = true;
+				}
 				break;
 			}
 		}

@@ -31,13 +31,69 @@ worker_from_now(int64 ms)
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
 }
 
+/* Less than a token of most texts takes, until the service has reported how many there were. */
+#define BYTES_PER_TOKEN 2.0
+
 /* ---- sending ------------------------------------------------------------------------ */
 
-/* May a request of this model go out now?  If not, 'when' is lowered to the time to look again. */
-bool
-worker_model_ready(WorkerModel *model, TimestampTz now, TimestampTz *when)
+/*
+ * How many of the next inputs go into one request: as many as the model
+ * allows by count, bytes and tokens a minute, and at least one.
+ */
+static int
+next_inputs(WorkerBatch *batch, int64 *bytes)
 {
-	int			limit = model->failures > 0 ? 1 : model->def->max_inflight;
+	WorkerModel *model = batch->vectorizer->model;
+	int64		limit = model->def->max_batch_bytes;
+	int			n = 0;
+
+	if (model->def->token_limit > 0)
+		limit = Min(limit, (int64) (model->def->token_limit * model->bytes_per_token));
+	*bytes = 0;
+	while (batch->sent + n < batch->ninputs && n < model->def->max_batch)
+	{
+		int64		more = strlen(batch->inputs[batch->sent + n]);
+
+		if (n > 0 && *bytes + more > limit)
+			break;
+		*bytes += more;
+		n++;
+	}
+	return n;
+}
+
+/* Is there less than 'wanted' of something that grows by 'limit' a minute?  Then 'when' is lowered. */
+static bool
+must_wait(double allowance, double wanted, int limit, TimestampTz now, TimestampTz *when)
+{
+	if (limit == 0 || allowance >= wanted)
+		return false;
+	*when = Min(*when, now + (int64) ((wanted - allowance) * 60e6 / limit) + 1);
+	return true;
+}
+
+/* What the limits allow grows with time, up to a minute's worth. */
+static void
+refill(WorkerModel *model, TimestampTz now)
+{
+	CatalogModel *def = model->def;
+	double		minutes = model->allowance_at == 0 ? 1 : (now - model->allowance_at) / 60e6;
+
+	model->allowance = Min(def->rate_limit, model->allowance + minutes * def->rate_limit);
+	model->token_allowance = Min(def->token_limit, model->token_allowance + minutes * def->token_limit);
+	model->allowance_at = now;
+	if (model->bytes_per_token == 0)
+		model->bytes_per_token = BYTES_PER_TOKEN;
+}
+
+/* May the next request of the batch go out now?  If not, 'when' is lowered to the time to look again. */
+bool
+worker_model_ready(WorkerBatch *next, TimestampTz now, TimestampTz *when)
+{
+	WorkerModel *model = next->vectorizer->model;
+	CatalogModel *def = model->def;
+	int			limit = model->failures > 0 ? 1 : def->max_inflight;
+	int64		bytes;
 
 	if (model->inflight >= limit)
 		return false;			/* an answer will wake us */
@@ -46,44 +102,25 @@ worker_model_ready(WorkerModel *model, TimestampTz now, TimestampTz *when)
 		*when = Min(*when, model->not_before);
 		return false;
 	}
-	if (model->def->rate_limit > 0)
-	{
-		double		per_us = model->def->rate_limit / 60e6;
-
-		if (model->allowance_at == 0)
-			model->allowance = model->def->rate_limit;
-		else
-			model->allowance = Min(model->def->rate_limit,
-								   model->allowance + (now - model->allowance_at) * per_us);
-		model->allowance_at = now;
-		if (model->allowance < 1)
-		{
-			*when = Min(*when, now + (int64) ((1 - model->allowance) / per_us) + 1);
-			return false;
-		}
-	}
-	return true;
+	refill(model, now);
+	(void) next_inputs(next, &bytes);
+	/*
+	 * A text of more than a minute's tokens goes out when nothing else did for
+	 * a minute.  The margin is for what the estimate is off.
+	 */
+	return !must_wait(model->allowance, 1, def->rate_limit, now, when) &&
+		!must_wait(model->token_allowance, Min(1.1 * bytes / model->bytes_per_token, def->token_limit),
+				   def->token_limit, now, when);
 }
 
-/*
- * How many of the next inputs go into one request: as many as the model
- * allows by count and bytes, and at least one.
- */
-static int
-next_inputs(WorkerBatch *batch)
+/* The service has told how many tokens there were: the estimate is made good, and the next one better. */
+static void
+correct_tokens(WorkerModel *model, const BatchCall *call, int64 tokens)
 {
-	CatalogModel *def = batch->vectorizer->model->def;
-	int64		bytes = 0;
-	int			n = 0;
-
-	while (batch->sent + n < batch->ninputs && n < def->max_batch)
-	{
-		bytes += strlen(batch->inputs[batch->sent + n]);
-		if (n > 0 && bytes > def->max_batch_bytes)
-			break;
-		n++;
-	}
-	return n;
+	if (tokens <= 0)
+		return;
+	model->token_allowance += call->tokens - tokens;
+	model->bytes_per_token = Max(0.1, 0.5 * model->bytes_per_token + 0.5 * call->bytes / tokens);
 }
 
 static void
@@ -101,7 +138,8 @@ submit(WorkerBatch *batch)
 		.document_parameters = def->document_parameters, .query_parameters = def->query_parameters,
 		.dimensions = def->dimensions
 	};
-	int			n = next_inputs(batch);
+	int64		bytes;
+	int			n = next_inputs(batch, &bytes);
 	const char **inputs;
 	BatchCall  *call;
 	MemoryContext old = MemoryContextSwitchTo(batch->context);
@@ -116,6 +154,8 @@ submit(WorkerBatch *batch)
 	call = palloc0(sizeof(BatchCall));
 	call->batch = batch;
 	call->first = batch->sent;
+	call->bytes = bytes;
+	call->tokens = bytes / v->model->bytes_per_token;
 	call->call = embedding_submit(MyWorker->client, &model, inputs, n, false, call);
 	dlist_push_tail(&batch->calls, &call->node);
 	MemoryContextSwitchTo(old);
@@ -125,6 +165,7 @@ submit(WorkerBatch *batch)
 		batch->state = BATCH_SENT;
 	v->model->inflight++;
 	v->model->allowance -= 1;
+	v->model->token_allowance -= call->tokens;
 }
 
 static void
@@ -320,6 +361,7 @@ worker_answer(BatchCall *call)
 	char	   *message;
 
 	worker_note_answer(v, result);
+	correct_tokens(model, call, result->total_tokens);
 	if (outcome == HTTP_OK && (batch->vectors == NULL || batch->dimensions == result->dimensions))
 	{
 		keep_vectors(call, result);

@@ -29,6 +29,8 @@ typedef struct WorkerModel
 	TimestampTz not_before;		/* throttled or backing off */
 	double		allowance;		/* requests that the rate limit allows now */
 	TimestampTz allowance_at;
+	double		token_allowance;	/* tokens, the same way; may be negative */
+	double		bytes_per_token;	/* as the service counted so far */
 } WorkerModel;
 
 typedef struct WorkerVectorizer
@@ -107,6 +109,8 @@ typedef struct BatchCall
 	dlist_node	node;
 	WorkerBatch *batch;
 	int			first;			/* input */
+	int64		bytes;			/* of its texts */
+	double		tokens;			/* taken from the model's allowance */
 	EmbeddingCall *call;
 } BatchCall;
 
@@ -192,7 +196,7 @@ extern void worker_free_batch(WorkerBatch *batch);
 /* ---- worker_send.c ---- */
 extern int64 worker_backoff_ms(int failures);
 extern TimestampTz worker_from_now(int64 ms);
-extern bool worker_model_ready(WorkerModel *model, TimestampTz now, TimestampTz *when);
+extern bool worker_model_ready(WorkerBatch *next, TimestampTz now, TimestampTz *when);
 extern void worker_send_batch(WorkerBatch *batch);
 extern void worker_answer(BatchCall *call);
 extern void worker_abort_calls(WorkerBatch *batch);

@@ -54,7 +54,7 @@ class Scenario:
             self.check(rule)
         self.random = random.Random(self.seed)
         self.fired = collections.Counter()
-        self.bucket = float(self.rate["requests"]) if self.rate else 0.0
+        self.buckets = {kind: float((self.rate or {}).get(kind, 0)) for kind in ("requests", "tokens")}
         self.filled = time.monotonic()
         self.requests = self.inputs = self.embedded = self.tokens = self.max_in_flight = 0
         self.by_status = collections.Counter()
@@ -97,18 +97,22 @@ class Scenario:
             return rule
         return {}
 
-    def rate_wait(self):
-        """Seconds until the bucket has room for a request; 0 takes the place."""
+    def rate_wait(self, wanted):
+        """Seconds until the buckets have room for a request of so many tokens; 0 takes the place."""
         if not self.rate:
             return 0.0
-        per_second = self.rate["requests"] / self.rate["seconds"]
         now = time.monotonic()
-        self.bucket = min(self.rate["requests"], self.bucket + (now - self.filled) * per_second)
+        wait = 0.0
+        for kind, need in (("requests", 1), ("tokens", wanted)):
+            if kind in self.rate:
+                per_second = self.rate[kind] / self.rate["seconds"]
+                self.buckets[kind] = min(self.rate[kind], self.buckets[kind] + (now - self.filled) * per_second)
+                wait = max(wait, (min(need, self.rate[kind]) - self.buckets[kind]) / per_second)
         self.filled = now
-        if self.bucket >= 1:
-            self.bucket -= 1
-            return 0.0
-        return (1 - self.bucket) / per_second
+        if wait <= 0:
+            self.buckets["requests"] -= 1
+            self.buckets["tokens"] -= wanted
+        return max(0.0, wait)
 
     def refuse(self, call, request):
         """The limits of the service itself."""
@@ -199,7 +203,7 @@ class Service:
             scenario.inputs += len(call.texts)
             if scenario.api_key and request.headers.get("Authorization") != f"Bearer {scenario.api_key}":
                 raise Refused(401, "Incorrect API key provided")
-            wait = scenario.rate_wait()
+            wait = scenario.rate_wait(sum(map(tokens, call.texts)))
             if wait:
                 headers["Retry-After"] = str(math.ceil(wait))
                 raise Refused(429, "Rate limit reached")

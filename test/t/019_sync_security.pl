@@ -78,6 +78,38 @@ unlike($seen, qr/\Q$key\E/, 'no view shows the key');
 unlike($dump, qr/\Q$key\E/, 'nor does a dump');
 unlike(slurp_file($node->logfile), qr/\Q$key\E/, 'nor the log');
 
+# ---- whose key goes where ---------------------------------------------------------------------
+sql(q{GRANT EXECUTE ON FUNCTION vecsync.set_secret TO operator});
+like(as('operator', $create->('thief', 'https://collector.example.com/', q{, secret => 'k'})), qr/ERROR.*permission denied to send the secret of model "thief".*set by another role/s, 'a key that a superuser has set goes to no URL of others');
+like(as('operator', q{SELECT vecsync.alter_model('public', '{"secret": "k"}')}), qr/ERROR.*permission denied to send/s, 'nor by changing a model');
+like(as('operator', q{SELECT vecsync.alter_model('m', '{"url": "https://collector.example.com/"}')}), qr/ERROR.*permission denied to send/s, 'nor by changing the URL of a superuser\'s model');
+like(as('operator', q{SELECT vecsync.set_secret('k', 'mine now')}), qr/ERROR.*permission denied for secret "k"/s, 'nor is it replaced by others');
+is(as('operator', q{SELECT vecsync.set_secret('own', 'of the operator')} . '; ' . $create->('own', 'https://api.example.com/', q{, secret => 'own'})), "\nown", 'a key of one\'s own does');
+sql(q{SELECT vecsync.set_secret('shared', 'for one place', ARRAY['https://api.example.com/v1/'])});
+is(as('operator', $create->('shared', 'https://api.example.com/v1/embeddings', q{, secret => 'shared'})), 'shared', 'a key that was set for a URL goes there, whoever names it');
+like(as('operator', $create->('o', 'https://api.example.com.evil.org/v1/', q{, secret => 'shared'})), qr/ERROR.*set for other URLs/s, 'and nowhere else');
+like(as('operator', q{SELECT vecsync.alter_model('shared', '{"url": "https://api.example.com/v2/"}')}), qr/ERROR.*set for other URLs/s, 'nor afterwards');
+is(as('operator', $create->('early', 'https://collector.example.com/', q{, secret => 'later'})), 'early', 'a key that is not set yet');
+sql(q{SELECT vecsync.set_secret('later', 'set after the model')});
+like(as('operator', q{SELECT vecsync.embed('early', 'x')}), qr/ERROR.*the key of model "early" is missing.*set by another role/s, 'is not sent when somebody else sets it');
+
+# ---- who may use a model ---------------------------------------------------------------------
+$service->scenario(dims => 8);
+is(as('watcher', q{SELECT vector_dims(vecsync.embed('m', 'anyone'))}), '8', 'a model is for everyone');
+is(sql(q{SELECT vecsync.revoke_model('m')}), '', 'until it is revoked');
+like(as('watcher', q{SELECT vecsync.embed('m', 'no one')}), qr/ERROR.*permission denied for model "m"/s, 'then it is not');
+like(as('owner', q{SELECT vecsync.search('docs', 'no one')}), qr/ERROR.*permission denied for model "m"/s, 'nor in a search');
+like(as('owner', q{SELECT vecsync.create_vectorizer('docs', 'm', 'body', name => 'other', destination => 'column:other')}), qr/ERROR.*permission denied for model "m"/s, 'nor for a vectorizer');
+like(as('owner', q{SELECT vecsync.grant_model('m', 'owner')}), qr/ERROR.*must be owner of model "m"/s, 'nobody grants it to himself');
+sql(q{UPDATE docs SET body = body || '?'});
+ok(VecsyncNode::poll($node, q{SELECT last_error FROM vecsync.status WHERE vectorizer = 'docs'}, 'permission denied for model "m"'), 'vectorizers of others stop, and their status says why');
+is(sql(q{SELECT vecsync.wait('docs', '200 ms')}), 'f', 'their changes wait');
+sql(q{SELECT vecsync.grant_model('m', 'owner')});
+ok(VecsyncNode::settle($node, 'docs'), 'and go on when it is granted');
+VecsyncNode::in_step($node, 'docs', 'body', 'to the table\'s owner');
+like(as('watcher', q{SELECT vecsync.embed('m', 'still no one')}), qr/ERROR.*permission denied for model "m"/s, 'not to others');
+sql(q{SELECT vecsync.grant_model('m')});
+
 # ---- names, values, templates ------------------------------------------------------------------
 $service->scenario(dims => 8);
 sql(q{CREATE TABLE victim (); SET ROLE owner; CREATE TABLE "t"";DROP TABLE victim;--" ("i'); DROP TABLE victim; --" int PRIMARY KEY, "c{x}"" || (SELECT 1/0) || """ text);

@@ -19,17 +19,25 @@ CREATE TABLE vecsync.model (
     max_inflight integer NOT NULL CHECK (max_inflight BETWEEN 1 AND 256),
     rate_limit integer CHECK (rate_limit > 0),
     timeout interval NOT NULL CHECK (timeout > interval '0' AND timeout <= interval '1 hour'),
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    token_limit integer CHECK (token_limit > 0),
+    owner regrole NOT NULL,
+    users regrole[] NOT NULL DEFAULT '{-}'
 );
 COMMENT ON TABLE vecsync.model IS 'services that embed, rerank or chat; see vecsync.create_model';
 COMMENT ON COLUMN vecsync.model.private_addresses IS 'whether the URL may lead to loopback, link-local or private addresses: who registered it was a superuser, or vecsync.allowed_urls lists it';
+COMMENT ON COLUMN vecsync.model.owner IS 'who registered the URL, or changed it or the secret last';
+COMMENT ON COLUMN vecsync.model.users IS 'who may use the model beside its owner; - is everyone; see vecsync.grant_model';
 COMMENT ON COLUMN vecsync.model.secret IS 'where the key is: a name in vecsync.secret, env:VARIABLE or file:PATH; never the key itself';
 
 CREATE TABLE vecsync.secret (
     name text PRIMARY KEY CHECK (name <> ''),
-    value text NOT NULL
+    value text NOT NULL,
+    owner regrole NOT NULL,
+    urls text[]
 );
 COMMENT ON TABLE vecsync.secret IS 'keys of services; nobody may read it and pg_dump leaves it out; see vecsync.set_secret';
+COMMENT ON COLUMN vecsync.secret.urls IS 'prefixes of the URLs it may be sent to; NULL: those of models of its owner and of superusers';
 REVOKE ALL ON vecsync.secret FROM PUBLIC;
 
 CREATE TABLE vecsync.vectorizer (

@@ -84,7 +84,7 @@ CREATE FUNCTION vecsync._object_name(id integer, what text, name text) RETURNS n
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 RETURN format('vecsync_%s_%s_%s', id, what, name)::name;
 
-CREATE FUNCTION vecsync._create_triggers(id integer, name text, source regclass, columns name[]) RETURNS void
+CREATE FUNCTION vecsync._create_triggers(id integer, name text, source regclass, columns name[], replica boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $function$
 #variable_conflict use_variable
@@ -99,6 +99,10 @@ BEGIN
                    vecsync._object_name(id, 'update', name), source, changed, id);
     EXECUTE format('CREATE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION vecsync.capture(%s)',
                    vecsync._object_name(id, 'truncate', name), source, id);
+    IF replica THEN     -- they fire for what a subscription applies and under session_replication_role = replica, too
+        EXECUTE (SELECT format('ALTER TABLE %s ', source) || string_agg(format('ENABLE ALWAYS TRIGGER %I', vecsync._object_name(id, what, name)), ', ')
+                 FROM unnest(ARRAY['write', 'update', 'truncate']) what);
+    END IF;
 END
 $function$;
 
@@ -199,6 +203,7 @@ CREATE FUNCTION vecsync._create_vectorizer(
     text_config regconfig,
     enqueue_existing boolean,
     if_not_exists boolean,
+    replica boolean,
     caller_path text
 ) RETURNS text
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -279,7 +284,7 @@ BEGIN
     PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
     PERFORM vecsync._give_to_owner('VIEW', content_view, source);
     EXECUTE format('GRANT SELECT ON %s TO PUBLIC', content_view);   -- it shows what the caller may see of the table
-    PERFORM vecsync._create_triggers(id, name, source, compiled.columns);
+    PERFORM vecsync._create_triggers(id, name, source, compiled.columns, replica);
     PERFORM vecsync._register_vectorizer(id, name, source, model, content, content_view::regclass, metric,
                                          chunking, chunk_table, enqueue_existing);
     PERFORM vecsync._tend_partitions(id);
@@ -308,15 +313,16 @@ CREATE FUNCTION vecsync.create_vectorizer(
     namespace name DEFAULT NULL,
     text_config regconfig DEFAULT NULL,
     enqueue_existing boolean DEFAULT true,
-    if_not_exists boolean DEFAULT false
+    if_not_exists boolean DEFAULT false,
+    replica boolean DEFAULT false
 ) RETURNS text
     LANGUAGE sql    -- the body's names are bound here and now, whatever the caller's search_path is
 BEGIN ATOMIC
-    SELECT vecsync._create_vectorizer(create_vectorizer.source, create_vectorizer.model, create_vectorizer.content, create_vectorizer.name, create_vectorizer.chunking, create_vectorizer.destination, create_vectorizer.metric, create_vectorizer.index, create_vectorizer.namespace, create_vectorizer.text_config, create_vectorizer.enqueue_existing, create_vectorizer.if_not_exists,
+    SELECT vecsync._create_vectorizer(create_vectorizer.source, create_vectorizer.model, create_vectorizer.content, create_vectorizer.name, create_vectorizer.chunking, create_vectorizer.destination, create_vectorizer.metric, create_vectorizer.index, create_vectorizer.namespace, create_vectorizer.text_config, create_vectorizer.enqueue_existing, create_vectorizer.if_not_exists, create_vectorizer.replica,
                                       current_setting('search_path'));
 END;
 COMMENT ON FUNCTION vecsync.create_vectorizer IS
-'Keeps a column of the table in step with the text of its rows and returns the vectorizer''s name (by default the table''s). content: a column, a template such as ''{name} by {artist}'' ({{ and }} for braces, NULL gives nothing), or ''='' and a SQL expression; chunking: for long texts, {"method": "words", "size": 512, "overlap": 0} as in vecsync.chunk; destination: ''column:NAME'', added if missing, or ''table'': a table of chunks of its own, which the view NAME_chunks joins with the source. index: {"method": "hnsw", "m": 16, "ef_construction": 64}, {"method": "ivfflat", "lists": 100} or {"method": "none"}. namespace: a column whose value separates rows, so that every search names one; text_config: a text search configuration for hybrid search, whose indexes are made at once (one more for misspelt words where pg_trgm is installed). Existing rows are embedded in the background unless enqueue_existing is false. Only the owner of the table. Errors: 42501 not the owner, 42703 unknown column, 55000 no primary key, 42804 the column has another type, 42704 unknown model, 42710 the name is taken.';
+'Keeps a column of the table in step with the text of its rows and returns the vectorizer''s name (by default the table''s). content: a column, a template such as ''{name} by {artist}'' ({{ and }} for braces, NULL gives nothing), or ''='' and a SQL expression; chunking: for long texts, {"method": "words", "size": 512, "overlap": 0} as in vecsync.chunk; destination: ''column:NAME'', added if missing, or ''table'': a table of chunks of its own, which the view NAME_chunks joins with the source. index: {"method": "hnsw", "m": 16, "ef_construction": 64}, {"method": "ivfflat", "lists": 100} or {"method": "none"}. namespace: a column whose value separates rows, so that every search names one; text_config: a text search configuration for hybrid search, whose indexes are made at once (one more for misspelt words where pg_trgm is installed). Existing rows are embedded in the background unless enqueue_existing is false. replica: also follow changes that logical replication applies, and those under session_replication_role = replica. Only the owner of the table. Errors: 42501 not the owner, 42703 unknown column, 55000 no primary key, 42804 the column has another type, 42704 unknown model, 42710 the name is taken.';
 
 -- The worker works as the table's owner: what another role, a superuser say, has made for him becomes his.
 CREATE FUNCTION vecsync._hand_over(id integer) RETURNS void

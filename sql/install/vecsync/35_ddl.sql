@@ -143,6 +143,9 @@ BEGIN
                      WHERE t.level > 0 AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.relid AND g.tgname = trigger_name)
     LOOP
         EXECUTE format('CREATE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION vecsync.capture(%s)', trigger_name, partition, v.id);
+        IF EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = v.source AND g.tgname = trigger_name AND g.tgenabled = 'A') THEN
+            EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', partition, trigger_name);
+        END IF;
     END LOOP;
     FOR partition IN SELECT g.tgrelid FROM pg_trigger g
                      WHERE g.tgname = trigger_name AND g.tgfoid = 'vecsync.capture()'::regprocedure AND g.tgrelid <> v.source
