@@ -316,6 +316,7 @@ search(HnswGraph *graph, uint32 end)
 		int			fresh_count;
 		HnswCandidate candidate = candidate_pop(graph->frontier, &frontier_count);
 
+		CHECK_FOR_INTERRUPTS();
 		if (nearest_count == graph->ef && candidate.distance > graph->nearest[0].distance)
 			break;
 		fresh_count = expand(graph, candidate.node, fresh);
@@ -471,6 +472,9 @@ hnsw_graph_add(HnswGraph *graph, const HnswIndex *ix, const void *value, ItemPoi
 	pg_write_barrier();
 	node->ready = 1;
 	for (int i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		link_back(graph, graph->selected[i].node, id, graph->selected[i].distance);
+	}
 	return true;
 }

@@ -221,47 +221,66 @@ write_node(HnswInserter *inserter, ItemPointer tid, uint32 hash, int count, bool
 	return id;
 }
 
+static Buffer
+lock_node_page(HnswIndex *ix, BlockNumber block)
+{
+	Buffer		buffer = hnsw_pin(ix, block);
+
+	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+	return buffer;
+}
+
 /*
- * Hang a new alias on its twin's chain; false when the twin has gone.  Two
- * slots may lie on one page, and pages are locked in ascending order.
+ * Hang a new alias on its twin's chain; false when the twin has gone, or its
+ * row has: a vacuum that has found a node dead looks through its chain once,
+ * and then counts on nobody making it longer.  The lock on the sketch keeps
+ * the twin from being marked meanwhile.  Pages are locked in ascending order;
+ * the two nodes may lie on one.
  */
 static bool
 chain_alias(HnswInserter *inserter, uint32 twin, uint8 generation, uint32 alias)
 {
 	HnswIndex  *ix = &inserter->ix;
 	const HnswGeometry *g = &ix->geometry;
+	BlockNumber sketch_block = hnsw_sketch_block(g, twin);
 	BlockNumber twin_block = hnsw_node_block(g, twin);
 	BlockNumber alias_block = hnsw_node_block(g, alias);
-	Buffer		low = hnsw_pin(ix, Min(twin_block, alias_block));
-	Buffer		high = InvalidBuffer;
-	HnswNode   *node;
+	Buffer		alias_buffer = InvalidBuffer;
+	Buffer		sketch_buffer;
+	Buffer		twin_buffer;
+	const HnswSketch *sketch;
 	bool		result;
 
-	LockBuffer(low, BUFFER_LOCK_EXCLUSIVE);
-	if (twin_block != alias_block)
-	{
-		high = hnsw_pin(ix, Max(twin_block, alias_block));
-		LockBuffer(high, BUFFER_LOCK_EXCLUSIVE);
-	}
-	node = hnsw_node(g, BufferGetPage(twin_block <= alias_block ? low : high), twin);
-	result = node->generation == generation && !node->is_free;
+	if (alias_block < sketch_block)
+		alias_buffer = lock_node_page(ix, alias_block);
+	sketch_buffer = hnsw_read_page(ix, sketch_block, HNSW_PAGE_SKETCH);
+	if (alias_block > sketch_block && alias_block < twin_block)
+		alias_buffer = lock_node_page(ix, alias_block);
+	twin_buffer = lock_node_page(ix, twin_block);
+	if (alias_block > twin_block)
+		alias_buffer = lock_node_page(ix, alias_block);
+
+	sketch = hnsw_sketch(g, BufferGetPage(sketch_buffer), twin);
+	result = sketch->generation == generation && (sketch->flags & HNSW_STATE_MASK) == HNSW_LIVE;
 	if (result)
 	{
 		HnswEdit	edit;
-		Page		low_page;
-		Page		high_page;
+		Page		twin_page;
+		Page		alias_page;
+		HnswNode   *node;
 
 		hnsw_edit_start(&edit, ix->rel, inserter->logged);
-		low_page = hnsw_edit_page(&edit, low, HNSW_PAGE_NODE);
-		high_page = BufferIsValid(high) ? hnsw_edit_page(&edit, high, HNSW_PAGE_NODE) : low_page;
-		node = hnsw_node(g, twin_block <= alias_block ? low_page : high_page, twin);
-		hnsw_node(g, alias_block <= twin_block ? low_page : high_page, alias)->next = node->next;
+		twin_page = hnsw_edit_page(&edit, twin_buffer, HNSW_PAGE_NODE);
+		alias_page = alias_block == twin_block ? twin_page : hnsw_edit_page(&edit, alias_buffer, HNSW_PAGE_NODE);
+		node = hnsw_node(g, twin_page, twin);
+		hnsw_node(g, alias_page, alias)->next = node->next;
 		node->next = alias;
 		hnsw_edit_finish(&edit);
 	}
-	if (BufferIsValid(high))
-		UnlockReleaseBuffer(high);
-	UnlockReleaseBuffer(low);
+	if (BufferIsValid(alias_buffer))
+		UnlockReleaseBuffer(alias_buffer);
+	UnlockReleaseBuffer(twin_buffer);
+	UnlockReleaseBuffer(sketch_buffer);
 	return result;
 }
 

@@ -13,16 +13,21 @@
 /*
  * Read a node's graph code; false when the number is free.  Without a
  * separate code it comes from the sketch, whose generation is the same.
+ * Called many times in a row, with no lock held.
  */
 bool
 hnsw_load_code(HnswIndex *ix, uint32 id, uint8 *code, HnswLoaded *loaded)
 {
 	const HnswGeometry *g = &ix->geometry;
-	Buffer		buffer = hnsw_read_page(ix, hnsw_node_block(g, id), HNSW_PAGE_NODE);
-	HnswNode   *node = hnsw_node(g, BufferGetPage(buffer), id);
+	Buffer		buffer;
+	HnswNode   *node;
 	HnswSketch *sketch;
-	bool		in_use = !node->is_free;
+	bool		in_use;
 
+	CHECK_FOR_INTERRUPTS();
+	buffer = hnsw_read_page(ix, hnsw_node_block(g, id), HNSW_PAGE_NODE);
+	node = hnsw_node(g, BufferGetPage(buffer), id);
+	in_use = !node->is_free;
 	loaded->generation = node->generation;
 	loaded->hash = node->hash;
 	loaded->factors = node->factors;

@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "hnsw/hnsw.h"
+#include "miscadmin.h"
 
 /*
  * Put the chosen ones of count candidates, sorted by distance, to the front,
@@ -24,6 +25,7 @@ hnsw_select(const QuantSpec *spec, HnswNeighbor *candidates, int count, int floo
 		HnswNeighbor candidate = candidates[i];
 		bool		keep = true;
 
+		CHECK_FOR_INTERRUPTS();
 		for (int j = 0; j < chosen && keep; j++)
 			keep = quant_pair_distance(spec, candidate.code, candidate.factors,
 									   candidates[j].code, candidates[j].factors) > candidate.distance;

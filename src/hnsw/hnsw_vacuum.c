@@ -473,26 +473,21 @@ free_node(Repair *repair, uint32 id)
 	LockBuffer(sketch_buffer, BUFFER_LOCK_EXCLUSIVE);
 	LockBuffer(node_buffer, BUFFER_LOCK_EXCLUSIVE);
 
-	/* A new alias may have come to hang on a dead node since: then it stays. */
-	node = hnsw_node(g, BufferGetPage(node_buffer), id);
-	if (is_set(repair->skip, id) || node->next == HNSW_NO_NODE)
-	{
-		hnsw_edit_start(&edit, ix->rel, true);
-		meta = hnsw_page_meta(hnsw_edit_page(&edit, meta_buffer, HNSW_PAGE_META));
-		sketch = hnsw_sketch(g, hnsw_edit_page(&edit, sketch_buffer, HNSW_PAGE_SKETCH), id);
-		node = hnsw_node(g, hnsw_edit_page(&edit, node_buffer, HNSW_PAGE_NODE), id);
-		sketch->flags = HNSW_FREE;
-		sketch->generation++;
-		ItemPointerSetInvalid(&sketch->tid);
-		node->generation = sketch->generation;
-		node->version++;
-		node->count = 0;
-		node->is_free = 1;
-		node->next_free = meta->free_head;
-		meta->free_head = id;
-		meta->free_count++;
-		hnsw_edit_finish(&edit);
-	}
+	hnsw_edit_start(&edit, ix->rel, true);
+	meta = hnsw_page_meta(hnsw_edit_page(&edit, meta_buffer, HNSW_PAGE_META));
+	sketch = hnsw_sketch(g, hnsw_edit_page(&edit, sketch_buffer, HNSW_PAGE_SKETCH), id);
+	node = hnsw_node(g, hnsw_edit_page(&edit, node_buffer, HNSW_PAGE_NODE), id);
+	sketch->flags = HNSW_FREE;
+	sketch->generation++;
+	ItemPointerSetInvalid(&sketch->tid);
+	node->generation = sketch->generation;
+	node->version++;
+	node->count = 0;
+	node->is_free = 1;
+	node->next_free = meta->free_head;
+	meta->free_head = id;
+	meta->free_count++;
+	hnsw_edit_finish(&edit);
 	UnlockReleaseBuffer(node_buffer);
 	UnlockReleaseBuffer(sketch_buffer);
 	UnlockReleaseBuffer(meta_buffer);
