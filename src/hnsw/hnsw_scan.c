@@ -182,6 +182,8 @@ take_found(HnswScan *state)
 		const HnswFound *found = &search->found[state->taken];
 		bool		dead = (found->node & HNSW_DEAD_BIT) != 0;
 
+		CHECK_FOR_INTERRUPTS();
+
 		/* A dead node may still have living aliases. */
 		if (dead && found->next == HNSW_NO_NODE)
 			continue;
@@ -424,7 +426,10 @@ drain_late(HnswScan *state)
 		return false;
 	state->draining = true;
 	for (int i = 0; i < state->late_count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		ready_push(state, state->late[i]);
+	}
 	return true;
 }
 

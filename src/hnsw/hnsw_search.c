@@ -76,6 +76,7 @@ grow_visited(HnswSearch *search)
 	{
 		uint32		place;
 
+		CHECK_FOR_INTERRUPTS();
 		if (old[i] == HNSW_NO_NODE)
 			continue;
 		place = visited_place(old[i], mask);
@@ -251,8 +252,11 @@ hnsw_search_widen(HnswSearch *search, int ef)
 	search->ef = ef;
 	search->window_count = 0;
 	for (int i = 0; i < search->found_count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		if ((search->found[i].node & HNSW_DEAD_BIT) == 0)
 			window_add(search->window, &search->window_count, ef, search->found[i].distance);
+	}
 }
 
 /* A number beyond those known when the search began: a newer one, or damage. */
