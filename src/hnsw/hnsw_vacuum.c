@@ -348,7 +348,7 @@ gather(Repair *repair, uint32 id, const uint32 *ids, int count, uint32 *gathered
  * of repair->codes.
  */
 static int
-choose_list(Repair *repair, uint32 id, uint32 *ids, int count, HnswLoaded *own_loaded)
+choose_list(Repair *repair, uint32 id, uint32 *ids, int count, int floor, HnswLoaded *own_loaded)
 {
 	HnswIndex  *ix = &repair->ix;
 	const QuantSpec *spec = &ix->spec;
@@ -383,7 +383,7 @@ choose_list(Repair *repair, uint32 id, uint32 *ids, int count, HnswLoaded *own_l
 	}
 	pfree(gathered);
 	qsort(repair->candidates, n, sizeof(HnswNeighbor), by_distance);
-	n = hnsw_select(spec, repair->candidates, n, ix->m, 2 * ix->m);
+	n = hnsw_select(spec, repair->candidates, n, floor, 2 * ix->m);
 	for (int i = 0; i < n; i++)
 		ids[i] = repair->candidates[i].node;
 	return n;
@@ -438,7 +438,7 @@ repair_node(Repair *repair, uint32 id)
 		if (leaving == 0)
 			return;
 		memcpy(ids, old_ids, sizeof(uint32) * old_count);
-		count = choose_list(repair, id, ids, old_count, &own);
+		count = choose_list(repair, id, ids, old_count, Max(repair->ix.m, old_count - leaving), &own);
 		if (!write_list(repair, id, &header, ids, count))
 			continue;
 		back.node = id;
