@@ -153,7 +153,7 @@ typedef enum HnswType
 } HnswType;
 
 /* Sparse vectors with more dimensions than this are folded into so many. */
-#define HNSW_FOLDED_DIMS	1024
+#define HNSW_FOLDED_DIMS	2048
 
 typedef struct HnswOpclass
 {

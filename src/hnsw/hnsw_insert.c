@@ -271,7 +271,8 @@ chain_alias(HnswInserter *inserter, uint32 twin, uint8 generation, uint32 alias)
 
 		hnsw_edit_start(&edit, ix->rel, inserter->logged);
 		twin_page = hnsw_edit_page(&edit, twin_buffer, HNSW_PAGE_NODE);
-		alias_page = alias_block == twin_block ? twin_page : hnsw_edit_page(&edit, alias_buffer, HNSW_PAGE_NODE);
+		alias_page = alias_block == twin_block ? twin_page :
+			hnsw_edit_page(&edit, alias_buffer, HNSW_PAGE_NODE);
 		node = hnsw_node(g, twin_page, twin);
 		hnsw_node(g, alias_page, alias)->next = node->next;
 		node->next = alias;

@@ -279,6 +279,11 @@ encode_code(const QuantSpec *spec, const float *x, double squared, QuantCodes *c
 	codes->code_factors = make_factors(squared, sum);
 }
 
+/*
+ * Bytes under a map from the vector's range.  Where that has zero in it, zero
+ * is one of the bytes' values: most dimensions of a sparse vector are zero,
+ * and what all of them were off by would add up.
+ */
 static void
 encode_affine(const QuantSpec *spec, const float *x, QuantCodes *codes)
 {
@@ -293,6 +298,12 @@ encode_affine(const QuantSpec *spec, const float *x, QuantCodes *codes)
 		high = Max(high, x[i]);
 	}
 	step = high / 255.0f - low / 255.0f;
+	if (low < 0 && high > 0)
+	{
+		/* One value fewer for the range leaves room to move it down to a multiple of the step. */
+		step = high / 254.0f - low / 254.0f;
+		low = -step * ceilf(-low / step);
+	}
 	for (int i = 0; i < n; i++)
 	{
 		float		value = x[(int64) i * spec->dims / n];

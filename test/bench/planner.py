@@ -52,9 +52,11 @@ def load(s, table, rows, dims, access_method):
             vector = encode(row)
             copy.write(struct.pack(">hiqididi", 4, 8, i, 8, random.random(), 8, random.random(), len(vector)) + vector)
         copy.write(struct.pack(">h", -1))
+    conn.execute("SET statement_timeout = 0")
     conn.execute(f"CREATE INDEX ON {table} (indexed)")
     conn.execute(f"CREATE INDEX ON {table} USING {access_method} (emb vector_l2_ops)")
     conn.execute(f"VACUUM (ANALYZE) {table}")
+    conn.execute("SET statement_timeout = '30s'")
     conn.execute(f"SELECT pg_prewarm(indexrelid) FROM pg_index WHERE indrelid = '{table}'::regclass")
 
 

@@ -86,6 +86,19 @@ for my $case (['halfvec', 100, 'halfvec', 'sample(100, i)::halfvec'], ['sparseve
 		recall_is($metric->[1], 0.95, "${prefix}_$metric->[0]_ops");
 	}
 }
+# sparse values of many dimensions, folded in the index: most of a row's words are those of one of 20 topics
+$node->safe_psql('postgres', q{
+CREATE FUNCTION words(seed int) RETURNS sparsevec LANGUAGE sql VOLATILE AS
+$$ SELECT ('{' || string_agg(word || ':' || 0.2 + random(), ',') || '}/30000')::sparsevec FROM (
+	SELECT DISTINCT CASE WHEN random() < 0.8 THEN 1 + (seed % 20 * 7919 + (400 * random() ^ 2)::int * 13) % 30000
+		ELSE 1 + (29999 * random() ^ 3)::int END AS word FROM generate_series(1, 60) WHERE seed > 0) x $$;
+});
+fill('sparsevec', 30000, 1000, 'words(i)');
+for my $metric (['l2', '<->'], ['ip', '<#>'], ['cosine', '<=>'], ['l1', '<+>'])
+{
+	$node->safe_psql('postgres', "DROP INDEX IF EXISTS i; CREATE INDEX i ON t USING hnsw (v sparsevec_$metric->[0]_ops)");
+	recall_is($metric->[1], 0.95, "sparsevec_$metric->[0]_ops, 30,000 dimensions");
+}
 fill('bit', 256, 1000, 'binary_quantize(sample(256, i)::vector)');
 for my $metric (['hamming', '<~>'], ['jaccard', '<%>'])
 {
