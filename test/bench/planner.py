@@ -44,6 +44,7 @@ def load(s, table, rows, dims, access_method):
     conn = s.conn
     if conn.execute("SELECT to_regclass(%s)", (table,)).fetchone()[0] is not None:
         return
+    conn.execute("SET statement_timeout = 0")
     random = np.random.default_rng(rows + dims)
     conn.execute(f"CREATE TABLE {table} (id int8, indexed float8, plain float8, emb vector({dims}))")
     with s.cursor.copy(f"COPY {table} FROM STDIN (FORMAT binary)") as copy:
@@ -52,12 +53,11 @@ def load(s, table, rows, dims, access_method):
             vector = encode(row)
             copy.write(struct.pack(">hiqididi", 4, 8, i, 8, random.random(), 8, random.random(), len(vector)) + vector)
         copy.write(struct.pack(">h", -1))
-    conn.execute("SET statement_timeout = 0")
     conn.execute(f"CREATE INDEX ON {table} (indexed)")
     conn.execute(f"CREATE INDEX ON {table} USING {access_method} (emb vector_l2_ops)")
     conn.execute(f"VACUUM (ANALYZE) {table}")
-    conn.execute("SET statement_timeout = '30s'")
     conn.execute(f"SELECT pg_prewarm(indexrelid) FROM pg_index WHERE indrelid = '{table}'::regclass")
+    conn.execute("SET statement_timeout = '30s'")
 
 
 def force(s, plan):
@@ -83,7 +83,7 @@ def cpu_time(s, sql, queries):
     for query in queries:
         times = []
         begun = time.perf_counter()
-        while len(times) < 2 or (len(times) < 10 and time.perf_counter() - begun < 0.02):
+        while len(times) < 3 or (len(times) < 20 and time.perf_counter() - begun < 0.05):
             before = s.cpu()
             try:
                 s.cursor.execute(sql, (query,), prepare=True).fetchall()
