@@ -1,7 +1,7 @@
 -- ALTER EXTENSION vector UPDATE from pgvector's catalog gives what CREATE EXTENSION gives.
 --
--- The catalog of pgvector 0.8 is made here by taking away from ours what the update adds; vector_catalog.sql
--- shows that these are the differences.
+-- The catalog of pgvector 0.8 is made here by the update back to it, that of 0.7 by taking away from it what the
+-- next update adds.
 CREATE DATABASE regression_vector_update;
 \c regression_vector_update
 SET client_min_messages = warning;
@@ -24,32 +24,32 @@ CREATE VIEW state AS
 CREATE TABLE installed AS SELECT * FROM state;
 
 -- back to pgvector's catalog
+ALTER EXTENSION vector UPDATE TO '0.8.6';
+\getenv dir PG_ABS_SRCDIR
+\setenv dir :dir
+\set funcs `cat "$dir/test/compat/catalog_funcs.txt"`
+SELECT count(*) - count(DISTINCT proname || pg_get_function_identity_arguments(p.oid)) AS twice,
+	count(*) - (SELECT count(*) FROM string_to_table(:'funcs', E'\n')) AS differs,
+	count(*) FILTER (WHERE strpos(:'funcs', format('%s(%s) |', proname, pg_get_function_identity_arguments(p.oid))) = 0) AS others
+FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclass
+WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'vector') AND d.deptype = 'e';
+SELECT count(*) AS operators FROM pg_depend WHERE deptype = 'e' AND classid = 'pg_operator'::regclass
+	AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'vector');
+
+-- and of 0.7
 DO $$
 DECLARE
-	added text;
+	source text;
 BEGIN
-	FOREACH added IN ARRAY ARRAY['OPERATOR CLASS vector_ops USING hash', 'OPERATOR CLASS halfvec_ops USING hash', 'OPERATOR CLASS sparsevec_ops USING hash',
-		'OPERATOR FAMILY vector_ops USING hash', 'OPERATOR FAMILY halfvec_ops USING hash', 'OPERATOR FAMILY sparsevec_ops USING hash',
-		'FUNCTION vector_hash', 'FUNCTION vector_hash_extended', 'FUNCTION halfvec_hash', 'FUNCTION halfvec_hash_extended',
-		'FUNCTION sparsevec_hash', 'FUNCTION sparsevec_hash_extended',
-		'OPERATOR + (sparsevec, sparsevec)', 'OPERATOR - (sparsevec, sparsevec)', 'OPERATOR * (sparsevec, sparsevec)',
-		'FUNCTION sparsevec_add', 'FUNCTION sparsevec_sub', 'FUNCTION sparsevec_mul',
-		'FUNCTION vector_index_check', 'FUNCTION vector_index_stats', 'FUNCTION vector_index_last_scan']
-	LOOP
-		EXECUTE 'ALTER EXTENSION vector DROP ' || added;
-		EXECUTE 'DROP ' || added || CASE WHEN added ~ 'CLASS' THEN ' CASCADE' ELSE '' END;
+	FOREACH source IN ARRAY ARRAY['int4', 'float4', 'float8', 'numeric'] LOOP
+		EXECUTE format('ALTER EXTENSION vector DROP CAST (%1$s[] AS sparsevec)', source);
+		EXECUTE format('ALTER EXTENSION vector DROP FUNCTION array_to_sparsevec(%1$s[], int4, boolean)', source);
+		EXECUTE format('DROP CAST (%1$s[] AS sparsevec)', source);
+		EXECUTE format('DROP FUNCTION array_to_sparsevec(%1$s[], int4, boolean)', source);
 	END LOOP;
-	ALTER TYPE vector SET (SUBSCRIPT = NONE);
-	ALTER TYPE halfvec SET (SUBSCRIPT = NONE);
-	CREATE OR REPLACE AGGREGATE sum(vector) (SFUNC = vector_add, STYPE = vector, COMBINEFUNC = vector_add, PARALLEL = SAFE);
-	FOREACH added IN ARRAY ARRAY['vector_subscript', 'halfvec_subscript', 'vector_sum_accum', 'vector_sum'] LOOP
-		EXECUTE 'ALTER EXTENSION vector DROP FUNCTION ' || added;
-		EXECUTE 'DROP FUNCTION ' || added;
-	END LOOP;
-	UPDATE pg_operator SET oprcanhash = false WHERE oprname = '=' AND oprleft IN ('vector'::regtype, 'halfvec'::regtype, 'sparsevec'::regtype);
 	DELETE FROM pg_description WHERE (classoid, objoid) IN (SELECT classid, objid FROM pg_depend
 		WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'vector'));
-	UPDATE pg_extension SET extversion = '0.8.0' WHERE extname = 'vector';
+	UPDATE pg_extension SET extversion = '0.7.0' WHERE extname = 'vector';
 END $$;
 SELECT count(*) > 0 AS differs FROM (TABLE installed EXCEPT ALL TABLE state) t;
 CREATE TABLE items (id int, v vector(3), h halfvec(3), s sparsevec(3));
@@ -58,7 +58,7 @@ CREATE INDEX items_v ON items (v);
 SELECT v[1] FROM items;
 SELECT count(*) FROM (SELECT DISTINCT v FROM items) d;
 
--- every version of 0.8 has a path
+-- every version of 0.7 and 0.8 has a path
 SELECT source, path FROM pg_extension_update_paths('vector') WHERE target = '1.0.0' AND source <> '1.0.0' ORDER BY source;
 ALTER EXTENSION vector UPDATE;
 SELECT extversion = (SELECT default_version FROM pg_available_extensions WHERE name = 'vector') AS current FROM pg_extension WHERE extname = 'vector';

@@ -4,6 +4,7 @@
 #   ONLY='regress tap/010'   run only what begins with one of these words
 #                            (style, libraries, install, unit, python, regress, isolation, clients, tap)
 #   KEEP=1                   keep the clusters of tests that passed
+#   PGVECTOR=archive         pgvector's sources, to take over a data directory that it wrote (else the distribution's package)
 #
 # Logs: tmp/test/.  The closing line reads "N passed, N failed"; exit status 1 when anything failed.
 set -uo pipefail
@@ -134,6 +135,38 @@ regress_tests() {
 	regress isolation isolation/pg_isolation_regress "$tree/test/isolation" ${names[@]+"${names[@]}"}
 }
 
+# tap/040_takeover takes a data directory of pgvector's over: a second copy of the installation, with pgvector in it,
+# from the source archive PGVECTOR or from the distribution's package.  Without either "peer" stays empty.
+peer_installation() {
+	local version package folder share library
+	peer=
+	wanted tap/040_takeover || return 0
+	version=$("$PG_CONFIG" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
+	package=postgresql-$version-pgvector
+	folder=$work/takeover
+	# where the server looks for extensions, below either root
+	share=$("$PG_CONFIG" --sharedir) library=$("$PG_CONFIG" --pkglibdir)
+	share=${share#"$pg"}/extension library=${library#"$pg"}
+	rm -rf "$folder" && mkdir -p "$folder/files"
+	[ "$(id -u)" != 0 ] || chown -R postgres "$folder"
+	if [ -n "${PGVECTOR:-}" ]; then
+		mkdir "$folder/source"
+		tar -C "$folder/source" --strip-components=1 -xzf "$PGVECTOR" &&
+			make -s -C "$folder/source" PG_CONFIG="$PG_CONFIG" OPTFLAGS= with_llvm=no DESTDIR="$folder/files" install >"$folder/log" 2>&1 ||
+			{ tail -n 20 "$folder/log"; say "skipped in tap/040_takeover: $PGVECTOR does not build"; return 0; }
+		cp -a "$folder/files$pg/." "$folder/files/"
+	else
+		(cd "$folder" && timeout 60 apt-get download -q "$package" >"$folder/log" 2>&1 && dpkg -x ./*.deb files) 2>/dev/null ||
+			{ say "skipped in tap/040_takeover: a data directory of pgvector's (pass PGVECTOR=archive; there is no package $package)"; return 0; }
+	fi
+	cp -a "$pg" "$folder/pg"
+	rm -f "$folder/pg$share"/vector[-.]* "$folder/pg$library/vector.so"
+	cp "$folder/files$share"/vector[-.]* "$folder/pg$share/" && cp "$folder/files$library/vector.so" "$folder/pg$library/" || return 0
+	chmod -R a+rX "$folder"
+	[ "$(id -u)" != 0 ] || chown -R postgres "$folder/pg"
+	peer=$folder/pg$(dirname "${bin#"$pg"}")
+}
+
 # One TAP file: run by xargs, so that two of them share the machine.
 one_tap() {
 	local name
@@ -141,7 +174,7 @@ one_tap() {
 	as_pg mkdir -p "$logs/tap/$name"
 	(cd "$logs/tap/$name" && as_pg env PATH="$bin:$PATH" PERL5LIB="$pgxs_dir/src/test/perl:$tree/test/t/lib" \
 		PG_REGRESS="$pgxs_dir/src/test/regress/pg_regress" TESTDIR="$logs/tap/$name" TESTDATADIR="$logs/tap/$name/data" \
-		TESTLOGDIR="$logs/tap/$name/log" VECSYNC_PYTHON="$python" VECSYNC_TREE="$tree" LC_ALL=C.UTF-8 \
+		TESTLOGDIR="$logs/tap/$name/log" VECSYNC_PYTHON="$python" VECSYNC_TREE="$tree" VECSYNC_PEER="$peer" LC_ALL=C.UTF-8 \
 		timeout 900 perl "$1" >"$logs/tap/$name.log" 2>&1)
 	echo $? >"$logs/tap/$name.status"
 }
@@ -155,7 +188,8 @@ tap_tests() {
 	mkdir -p "$logs/tap"
 	[ "$(id -u)" != 0 ] || chown postgres "$logs/tap"
 	export -f one_tap as_pg
-	export logs bin pgxs_dir tree python
+	peer_installation
+	export logs bin pgxs_dir tree python peer
 	printf '%s\0' "${list[@]}" | xargs -0 -n1 -P2 bash -c 'one_tap "$0"'
 	for f in "${list[@]}"; do
 		name=$(basename "$f" .pl)

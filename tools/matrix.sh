@@ -47,8 +47,7 @@ make_root() {
 	mkdir -p "$root/etc/postgresql-common" "$root/etc/ssl/certs"
 	echo 'create_main_cluster = false' >"$root/etc/postgresql-common/createcluster.conf"
 	cp /etc/resolv.conf "$root/etc/resolv.conf"
-	# what this machine trusts, and a clock that may be past a suite's Valid-Until
-	cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/" 2>/dev/null
+	# this machine's clock may be past a suite's Valid-Until
 	echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/99valid-until"
 	printf 'path-exclude /usr/share/%s/*\n' doc man locale >"$root/etc/dpkg/dpkg.cfg.d/slim"
 	echo force-unsafe-io >>"$root/etc/dpkg/dpkg.cfg.d/slim"
@@ -76,6 +75,8 @@ for version; do
 	else
 		(cd "$tree" && git ls-files -coz --exclude-standard | tar --null -T - -cf -) | tar -C "$copy" -xf -
 	fi
+	# what this machine trusts, for pip
+	cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/" 2>/dev/null
 	inside "$root" sh -c 'cd /srv/vecsync && chmod -R a+rX . && git init -q && git add -A' >/dev/null
 	if inside "$root" env ONLY="${ONLY:-}" KEEP="${KEEP:-}" PG_CONFIG="/usr/lib/postgresql/$version/bin/pg_config" \
 		/srv/vecsync/test/run.sh >"$log" 2>&1; then

@@ -202,3 +202,18 @@ COMMENT ON FUNCTION vector_index_stats(regclass) IS 'layout, rows and edges of a
 CREATE FUNCTION vector_index_last_scan(OUT hops int8, OUT estimates int8, OUT reranks int8, OUT sweeps int8)
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION vector_index_last_scan() IS 'work of the last hnsw index scan of this session';
+
+-- Indexes that pgvector wrote refuse to serve until they are rebuilt: say so now, by name.
+DO $$
+DECLARE
+    old text;
+BEGIN
+    SELECT pg_catalog.string_agg(c.oid::pg_catalog.regclass::text, ', ' ORDER BY c.oid::pg_catalog.regclass::text) INTO old
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_am a ON a.oid = c.relam
+    WHERE a.amname IN ('hnsw', 'ivfflat') AND c.relkind = 'i';
+    IF old IS NOT NULL THEN
+        RAISE WARNING 'indexes built by pgvector must be rebuilt'
+            USING DETAIL = pg_catalog.format('Refused until then: %s.', old), HINT = 'Rebuild each with REINDEX INDEX.';
+    END IF;
+END
+$$;

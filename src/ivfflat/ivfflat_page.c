@@ -123,7 +123,7 @@ read_meta(Relation index, IvfflatMetaPage *meta)
 	memcpy(meta, PageGetContents(page), sizeof(IvfflatMetaPage));
 	if (!PageIsNew(page) && meta->magic == PGVECTOR_IVFFLAT_MAGIC)
 		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("index \"%s\" was built by pgvector", RelationGetRelationName(index)),
 				 errhint("Rebuild it with REINDEX INDEX.")));
 	ivfflat_check_page(index, buffer, IVFFLAT_PAGE_META);
@@ -133,7 +133,7 @@ read_meta(Relation index, IvfflatMetaPage *meta)
 		ivfflat_corrupted(index, IVFFLAT_META_BLOCK, "meta page is damaged");
 	if (meta->version != IVFFLAT_VERSION)
 		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("index \"%s\" has format %u, of a newer version of this extension",
 						RelationGetRelationName(index), meta->version),
 				 errhint("Rebuild it with REINDEX INDEX.")));

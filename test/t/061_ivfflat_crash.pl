@@ -168,8 +168,8 @@ $primary->start;
 my $search = "SET enable_seqscan = off; SET ivfflat.probes = 20; SET statement_timeout = '20s'; SELECT count(*) FROM (SELECT id FROM t ORDER BY v <-> spot(5)) x";
 
 # Each of these has its own error; the second number is the place in the page.
-for (['magic of pgvector', 0, 24, pack('V', 0x014FF1A7), qr/0A000: .*was built by pgvector.*HINT:  Rebuild it with REINDEX INDEX/s],
-	['another format', 0, 28, pack('V', 7), qr/0A000: .*newer version.*HINT:  Rebuild/s],
+for (['magic of pgvector', 0, 24, pack('V', 0x014FF1A7), qr/55000: .*was built by pgvector.*HINT:  Rebuild it with REINDEX INDEX/s],
+	['another format', 0, 28, pack('V', 7), qr/55000: .*newer version.*HINT:  Rebuild/s],
 	['magic', 0, 24, pack('V', 5), qr/XX002: .*is corrupted.*HINT:  Rebuild/s],
 	['dimensions', 0, 36, pack('V', 9), qr/XX002: .*is corrupted/s],
 	['number of lists', 0, 40, pack('V', 30000), qr/XX002: .*is corrupted/s],
