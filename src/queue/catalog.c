@@ -137,6 +137,23 @@ column_oid(HeapTuple tuple, TupleDesc desc, const char *column)
 	return isnull ? InvalidOid : DatumGetObjectId(value);
 }
 
+static bool
+column_is_null(HeapTuple tuple, TupleDesc desc, const char *column)
+{
+	bool		isnull;
+
+	(void) SPI_getbinval(tuple, desc, SPI_fnumber(desc, column), &isnull);
+	return isnull;
+}
+
+static bool
+column_is(HeapTuple tuple, TupleDesc desc, const char *column, const char *expected)
+{
+	char	   *value = SPI_getvalue(tuple, desc, SPI_fnumber(desc, column));
+
+	return value != NULL && strcmp(value, expected) == 0;
+}
+
 static ChunkOptions
 column_chunking(HeapTuple tuple, TupleDesc desc)
 {
@@ -433,6 +450,11 @@ catalog_read_vectorizers(const char *name, int *count, MemoryContext context)
 		v->search_view = column_oid(tuple, desc, "search_view");
 		v->text_config = column_oid(tuple, desc, "text_config");
 		v->paused = column_int(tuple, desc, "paused") != 0;
+		v->generation = column_int(tuple, desc, "generation");
+		v->successor_of = column_int(tuple, desc, "successor_of");
+		v->auto_cutover = column_is(tuple, desc, "cutover", "auto");
+		v->pending_index = !column_is_null(tuple, desc, "pending_index");
+		v->retired = !column_is_null(tuple, desc, "retired");
 	}
 	return list;
 }

@@ -85,6 +85,11 @@ typedef struct CatalogVectorizer
 	Oid			search_view;	/* (namespace, words) of each row, either may be missing; or InvalidOid */
 	Oid			text_config;	/* of the words, or InvalidOid */
 	bool		paused;
+	int			generation;
+	int			successor_of;	/* of the next generation: the serving one; else 0 */
+	bool		auto_cutover;
+	bool		pending_index;	/* to be made when its rows are there */
+	bool		retired;		/* replaced: only read by transactions of before */
 } CatalogVectorizer;
 
 extern CatalogVectorizer *catalog_get_vectorizer(const char *name, MemoryContext context);

@@ -404,6 +404,12 @@ queue_window_finish(QueueWindow *window)
 /* A source's backfill is kept about this many rows ahead of the work. */
 #define SCAN_AHEAD 2048
 
+bool
+queue_window_scanning(QueueSource *public)
+{
+	return ((Source *) public)->scans != NULL;
+}
+
 QueueScan *
 queue_window_scan(QueueSource *public)
 {

@@ -102,6 +102,9 @@ typedef struct QueueScan
 	ArrayType  *after;			/* the last key read; empty at the start */
 } QueueScan;
 
+/* Is a backfill under way? */
+extern bool queue_window_scanning(QueueSource *source);
+
 /* Is there a backfill that wants its next chunk? */
 extern QueueScan *queue_window_scan(QueueSource *source);
 

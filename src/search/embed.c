@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "funcapi.h"
@@ -19,7 +20,9 @@
 #include "pgstat.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "http/embedding.h"
@@ -36,6 +39,7 @@
 
 PG_FUNCTION_INFO_V1(embed_text);
 PG_FUNCTION_INFO_V1(embed_texts);
+PG_FUNCTION_INFO_V1(embed_for_vectorizer);
 PG_FUNCTION_INFO_V1(embed_check_model);
 PG_FUNCTION_INFO_V1(embed_check_model_secret);
 PG_FUNCTION_INFO_V1(embed_registrar);
@@ -316,6 +320,55 @@ embed_text(PG_FUNCTION_ARGS)
 {
 	return embed(text_to_cstring(PG_GETARG_TEXT_PP(0)), text_to_cstring(PG_GETARG_TEXT_PP(1)),
 				 purpose_is_query(PG_GETARG_TEXT_PP(2)));
+}
+
+/* The model of a vectorizer in the active snapshot, which is a new one.  Valid until the next call. */
+static const char *
+present_model(const char *vectorizer)
+{
+	static uint64 known_generation = 0;
+	static char *known_name = NULL;
+	static char *known_model = NULL;
+	uint64		generation = worker_config_generation();
+	char	   *model;
+
+	if (generation != 0 && generation == known_generation && !queue_config_changing() &&
+		strcmp(known_name, vectorizer) == 0)
+		return known_model;
+	model = catalog_get_vectorizer(vectorizer, CurrentMemoryContext)->model;
+	if (queue_config_changing())
+		return model;			/* it may be rolled back */
+	known_generation = 0;
+	if (known_name != NULL)
+	{
+		pfree(known_name);
+		pfree(known_model);
+		known_name = NULL;
+	}
+	known_model = MemoryContextStrdup(TopMemoryContext, model);
+	known_name = MemoryContextStrdup(TopMemoryContext, vectorizer);
+	known_generation = generation;
+	return known_model;
+}
+
+/*
+ * vecsync.embed_for(name text, input text) -> vector
+ *
+ * The query around us has taken the column's name as it is now, whatever its
+ * snapshot: so the model is the vectorizer's present one.
+ */
+Datum
+embed_for_vectorizer(PG_FUNCTION_ARGS)
+{
+	char	   *vectorizer = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *input = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	Oid			catalog = get_relname_relid("vectorizer", get_namespace_oid("vecsync", false));
+	Datum		value;
+
+	PushActiveSnapshot(GetCatalogSnapshot(catalog));
+	value = embed(present_model(vectorizer), input, true);
+	PopActiveSnapshot();
+	PG_RETURN_DATUM(value);
 }
 
 /* vecsync.embed(model text, inputs text[], purpose text) -> vector[]; NULL elements stay NULL */

@@ -311,15 +311,21 @@ load_vectorizers(void)
 	int			count;
 	CatalogVectorizer *list = catalog_read_vectorizers(NULL, &count, context);
 
+	worker_generations_reset();
 	for (int i = 0; i < count; i++)
 	{
 		WorkerVectorizer *v = NULL;
-		MemoryContext fresh =
-			AllocSetContextCreate(WorkerContext, "vecsync vectorizer", ALLOCSET_SMALL_SIZES);
+		MemoryContext fresh;
 		CatalogVectorizer *def;
 		dlist_iter	iter;
 		int			one;
 
+		if (list[i].retired)
+		{
+			worker_note_retired(&list[i]);
+			continue;
+		}
+		fresh = AllocSetContextCreate(WorkerContext, "vecsync vectorizer", ALLOCSET_SMALL_SIZES);
 		def = catalog_read_vectorizers(list[i].name, &one, fresh);
 
 		dlist_foreach(iter, &MyWorker->vectorizers)
@@ -339,7 +345,7 @@ load_vectorizers(void)
 		}
 		replace_definition(v, def, fresh);
 		v->seen = v->stale = v->dead_letters = true;
-		v->not_before = 0;
+		v->not_before = v->cutover_at = 0;
 		v->model = find_model(v->def->model);
 		if (v->model != NULL && !catalog_model_usable(v->model->def, catalog_relation_owner(v->def->source)))
 		{

@@ -63,6 +63,9 @@ typedef struct WorkerVectorizer
 	int			failures;		/* of our own SQL, in a row */
 	int			read_limit;		/* rows to read at once after reading failed; 0 = no limit */
 	TimestampTz not_before;
+	TimestampTz cutover_at;		/* of the next generation: when to try again to take the serving one's place */
+	int			cutover_tries;	/* that failed, in a row */
+	int			cutover_holds;	/* times that the serving one had to wait for it, in a row */
 	WorkerProgress *progress;	/* NULL when shared memory has no room */
 } WorkerVectorizer;
 
@@ -220,6 +223,11 @@ extern void worker_log_row(WorkerLog *log, const QueueItem *item, char operation
 extern void worker_log_end(WorkerLog *log, const WorkerVectorizer *v, const char *error);
 extern bool worker_log_due(TimestampTz now);
 extern void worker_log_expire(void);
+
+/* ---- worker_generation.c ---- */
+extern void worker_generations_reset(void);
+extern void worker_note_retired(const CatalogVectorizer *def);
+extern bool worker_generations(TimestampTz *when);
 
 /* ---- worker_scan.c ---- */
 extern void worker_feed_scan(WorkerVectorizer *v);

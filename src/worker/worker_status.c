@@ -145,13 +145,19 @@ count_rows(const CatalogVectorizer *v, int64 pending, int64 *rows, int64 *embedd
 }
 
 static const char *
-vectorizer_state(const CatalogVectorizer *v, const WorkerProgress *p, int64 pending)
+vectorizer_state(const CatalogVectorizer *v, const WorkerProgress *p, int64 pending, int64 failed)
 {
+	if (v->retired)
+		return "retired";
 	if (v->paused)
 		return "paused";
 	if (p->paused_until > GetCurrentTimestamp())
 		return "waiting for the service";
-	return pending > 0 ? "embedding" : "in step";
+	if (pending > 0 || v->pending_index)
+		return "embedding";
+	if (v->successor_of != 0)
+		return failed > 0 ? "held up by failed rows" : "complete";
+	return "in step";
 }
 
 static void
@@ -163,8 +169,8 @@ status_row(const CatalogVectorizer *v, ReturnSetInfo *rsinfo)
 	int64		rows = 0;
 	int64		embedded = 0;
 	int64		pending;
-	Datum		values[17];
-	bool		nulls[17] = {false};
+	Datum		values[18];
+	bool		nulls[18] = {false};
 
 	if (SPI_execute_with_args(
 			"SELECT coalesce(sum(CASE WHEN rows >= 0 THEN rows ELSE"
@@ -183,7 +189,7 @@ status_row(const CatalogVectorizer *v, ReturnSetInfo *rsinfo)
 	values[0] = CStringGetTextDatum(v->name);
 	values[1] = ObjectIdGetDatum(v->source);
 	values[2] = CStringGetTextDatum(v->model);
-	values[3] = CStringGetTextDatum(vectorizer_state(v, &p, pending));
+	values[3] = CStringGetTextDatum(vectorizer_state(v, &p, pending, DatumGetInt64(values[8])));
 	values[4] = Int64GetDatum(rows);
 	values[5] = Int64GetDatum(embedded);
 	values[6] = Int64GetDatum(pending);
@@ -198,6 +204,7 @@ status_row(const CatalogVectorizer *v, ReturnSetInfo *rsinfo)
 	values[14] = TimestampTzGetDatum(p.paused_until);
 	values[15] = Int64GetDatum(p.skipped);
 	values[16] = CStringGetTextDatum(worker_state_name());
+	values[17] = Int32GetDatum(v->generation);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 

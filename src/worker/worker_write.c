@@ -300,27 +300,45 @@ batch_exists(WorkerBatch *batch)
 	return false;
 }
 
+/*
+ * The table is locked now.  Were its columns renamed, or did generations change
+ * places, just before?  Then the SQL that is there names the wrong column.  False:
+ * not now, or never, if the batch is gone.
+ */
+static bool
+ready_under_lock(WorkerBatch *batch, bool *gone)
+{
+	WorkerVectorizer *v = batch->vectorizer;
+
+	if (!v->stale && MyWorker->config_generation == worker_config_generation())
+		return true;
+	*gone = worker_config_load() && !batch_exists(batch);
+	return !*gone && !v->stale && v->read_sql != NULL;
+}
+
 void
 worker_write_batch(WorkerBatch *batch)
 {
 	WorkerVectorizer *v = batch->vectorizer;
 	WriteArgs	args = {.batch = batch};
 	ErrorData  *error = NULL;
+	bool		gone = false;
 
 	if (!worker_begin("writing vectors"))
 	{
 		worker_drop_batch(batch);
 		return;
 	}
-	(void) worker_config_load();	/* may drop the vectorizer and with it the batch */
-	if (!batch_exists(batch))
+	/* may drop the vectorizer and with it the batch */
+	if (worker_config_load() && !batch_exists(batch))
 	{
 		worker_commit();
 		return;
 	}
 	batch->write_at = worker_from_now(Min(WORKER_LOCKED_RETRY_MS << Min(batch->write_tries++, 10),
 										  WORKER_LOCKED_RETRY_MAX_MS));
-	if (v->read_sql != NULL && ConditionalLockRelationOid(v->def->source, RowExclusiveLock))
+	if (v->read_sql != NULL && ConditionalLockRelationOid(v->def->source, RowExclusiveLock) &&
+		ready_under_lock(batch, &gone))
 	{
 		args.fate = palloc0(sizeof(RowFate) * batch->nrows);
 		error = worker_try(write_rows, &args);
@@ -332,6 +350,8 @@ worker_write_batch(WorkerBatch *batch)
 		DEBUG_POINT("worker_written");
 	}
 	worker_commit();
+	if (gone)
+		return;
 	ConditionVariableBroadcast(&worker_shared->progressed);
 	if (batch->nrows == 0)
 		worker_free_batch(batch);

@@ -53,9 +53,18 @@ CREATE TABLE vecsync.vectorizer (
     search_view regclass,
     text_config regconfig,
     paused boolean NOT NULL DEFAULT false,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    generation integer NOT NULL DEFAULT 1,
+    successor_of integer UNIQUE REFERENCES vecsync.vectorizer (id) ON DELETE CASCADE,
+    cutover text CHECK (cutover IN ('auto', 'manual')),
+    pending_index jsonb,
+    retired xid8
 );
 COMMENT ON TABLE vecsync.vectorizer IS 'tables whose rows are embedded and kept in step; see vecsync.create_vectorizer';
+COMMENT ON COLUMN vecsync.vectorizer.successor_of IS 'of a generation that is being made: the vectorizer whose name it will take; see vecsync.alter_vectorizer';
+COMMENT ON COLUMN vecsync.vectorizer.cutover IS 'when it takes it: auto, as soon as nothing is missing, or manual, by vecsync.cutover';
+COMMENT ON COLUMN vecsync.vectorizer.pending_index IS 'the index to make once its rows are there';
+COMMENT ON COLUMN vecsync.vectorizer.retired IS 'the transaction that put the next generation into its place; its vectors go when nobody can see what was before';
 COMMENT ON COLUMN vecsync.vectorizer.search_view IS 'view of the namespace and of the words for text search, where there are such; searches use its expressions';
 COMMENT ON COLUMN vecsync.vectorizer.content_view IS 'view of the table''s keys, the text to embed and the vector; the table and the columns it uses cannot be dropped without CASCADE';
 

@@ -75,8 +75,7 @@ BEGIN
         EXECUTE format('DROP VIEW %s', search_view);
     END IF;
     FOR i IN SELECT x.indexrelid FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid
-             WHERE x.indrelid = source AND c.relname IN (format('vecsync_%s_text_%s', id, name)::name,
-                                                         format('vecsync_%s_trgm_%s', id, name)::name)
+             WHERE x.indrelid = source AND c.relname ~ format('^vecsync_%s_(text|trgm)_', id)
     LOOP
         EXECUTE format('DROP INDEX %s', i);
     END LOOP;

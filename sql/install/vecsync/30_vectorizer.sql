@@ -79,10 +79,11 @@ BEGIN
 END
 $function$;
 
--- The names of a vectorizer's view and triggers carry its number first: names are cut at 63 bytes.
+-- The names of a vectorizer's view and triggers carry its number first: names are cut at 63 bytes.  They are the same
+-- whether it serves, is going to (see 32_generation.sql), or did.
 CREATE FUNCTION vecsync._object_name(id integer, what text, name text) RETURNS name
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-RETURN format('vecsync_%s_%s_%s', id, what, name)::name;
+RETURN format('vecsync_%s_%s_%s', id, what, regexp_replace(name, '^generation \d+ of ', ''))::name;
 
 CREATE FUNCTION vecsync._create_triggers(id integer, name text, source regclass, columns name[], replica boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -103,6 +104,22 @@ BEGIN
         EXECUTE (SELECT format('ALTER TABLE %s ', source) || string_agg(format('ENABLE ALWAYS TRIGGER %I', vecsync._object_name(id, what, name)), ', ')
                  FROM unnest(ARRAY['write', 'update', 'truncate']) what);
     END IF;
+END
+$function$;
+
+CREATE FUNCTION vecsync._drop_triggers(id integer, source regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    t name;
+BEGIN
+    FOR t IN SELECT tgname FROM pg_trigger
+             WHERE tgrelid = source AND NOT tgisinternal AND tgparentid = 0
+               AND tgname ~ format('^vecsync_%s_(write|update|truncate)_', id)
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', t, source);
+    END LOOP;
 END
 $function$;
 
@@ -189,6 +206,34 @@ BEGIN
 END
 $function$;
 
+-- The view that renders the rows' texts.  Columns of the table stand in the expression under its name, or bare.
+CREATE FUNCTION vecsync._create_content_view(id integer, name text, source regclass, keys name[], expression text, target name,
+        caller_path text) RETURNS regclass
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    relname name;
+    content_view text;
+    statement text;
+BEGIN
+    SELECT c.relname, format('%I.%I', n.nspname, vecsync._object_name(id, 'content', name)) INTO relname, content_view
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
+    statement := format('CREATE VIEW %s (%s, content%s) WITH (security_invoker) AS SELECT %s, %s%s FROM %s', content_view,
+                   (SELECT string_agg('k' || n, ', ' ORDER BY n) FROM generate_subscripts(keys, 1) n),
+                   CASE WHEN target IS NOT NULL THEN ', vector' ELSE '' END,
+                   (SELECT string_agg(format('%I.%I', relname, k), ', ' ORDER BY n) FROM unnest(keys) WITH ORDINALITY u(k, n)),
+                   expression, CASE WHEN target IS NOT NULL THEN format(', %I.%I', relname, target) ELSE '' END, source);
+    -- an expression's names are the caller's
+    PERFORM set_config('search_path', caller_path, true);
+    EXECUTE statement;
+    PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
+    PERFORM vecsync._give_to_owner('VIEW', content_view, source);
+    EXECUTE format('GRANT SELECT ON %s TO PUBLIC', content_view);   -- it shows what the caller may see of the table
+    RETURN content_view::regclass;
+END
+$function$;
+
 -- The work of create_vectorizer, with a search_path of its own.
 CREATE FUNCTION vecsync._create_vectorizer(
     source regclass,
@@ -216,9 +261,7 @@ DECLARE
     target name;
     compiled record;
     keys name[];
-    relname name;
-    content_view text;
-    statement text;
+    content_view regclass;
     chunk_table regclass;
     problem text;
 BEGIN
@@ -271,21 +314,9 @@ BEGIN
         chunk_table := vecsync._create_chunks(id, name, source, keys, compiled.columns, dimensions);
         PERFORM vecsync._create_index(chunk_table, 'embedding', metric, index);
     END IF;
-    SELECT c.relname, format('%I.%I', n.nspname, vecsync._object_name(id, 'content', name)) INTO relname, content_view
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
-    statement := format('CREATE VIEW %s (%s, content%s) WITH (security_invoker) AS SELECT %s, vecsync._content(%s)%s FROM %s', content_view,
-                   (SELECT string_agg('k' || n, ', ' ORDER BY n) FROM generate_subscripts(keys, 1) n),
-                   CASE WHEN target IS NOT NULL THEN ', vector' ELSE '' END,
-                   (SELECT string_agg(format('%I.%I', relname, k), ', ' ORDER BY n) FROM unnest(keys) WITH ORDINALITY u(k, n)),
-                   compiled.expression, CASE WHEN target IS NOT NULL THEN format(', %I.%I', relname, target) ELSE '' END, source);
-    -- an expression's names are the caller's
-    PERFORM set_config('search_path', caller_path, true);
-    EXECUTE statement;
-    PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
-    PERFORM vecsync._give_to_owner('VIEW', content_view, source);
-    EXECUTE format('GRANT SELECT ON %s TO PUBLIC', content_view);   -- it shows what the caller may see of the table
+    content_view := vecsync._create_content_view(id, name, source, keys, format('vecsync._content(%s)', compiled.expression), target, caller_path);
     PERFORM vecsync._create_triggers(id, name, source, compiled.columns, replica);
-    PERFORM vecsync._register_vectorizer(id, name, source, model, content, content_view::regclass, metric,
+    PERFORM vecsync._register_vectorizer(id, name, source, model, content, content_view, metric,
                                          chunking, chunk_table, enqueue_existing);
     PERFORM vecsync._tend_partitions(id);
     PERFORM vecsync._prepare_search(id, name, source, compiled.columns, namespace, text_config);
@@ -349,14 +380,16 @@ AS $function$
 #variable_conflict use_variable
 DECLARE
     v record;
-    what text;
+    next text;
 BEGIN
     SELECT *, CASE WHEN x.chunk_table IS NULL THEN vecsync._target_column(x.content_view) END AS target_column INTO v
     FROM vecsync.vectorizer x WHERE x.name = drop_vectorizer.name;
+    SELECT x.name INTO next FROM vecsync.vectorizer x WHERE x.successor_of = v.id;
+    IF FOUND THEN
+        PERFORM vecsync.drop_vectorizer(next, keep_data => false);
+    END IF;
     PERFORM vecsync._forget_vectorizer(name);   -- checks that it exists and whose it is
-    FOREACH what IN ARRAY ARRAY['write', 'update', 'truncate'] LOOP
-        EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', vecsync._object_name(v.id, what, name), v.source);
-    END LOOP;
+    PERFORM vecsync._drop_triggers(v.id, v.source);
     EXECUTE format('DROP VIEW IF EXISTS %s', v.content_view);
     PERFORM vecsync._drop_search(v.id, name, v.source, v.search_view);
     IF v.chunk_table IS NOT NULL THEN
@@ -394,27 +427,23 @@ CREATE FUNCTION vecsync._on_drop() RETURNS event_trigger
 AS $function$
 DECLARE
     v record;
-    t record;
 BEGIN
     -- a partition goes with its triggers: the rows it had may have left chunks behind
     PERFORM vecsync._sweep(x.id) FROM vecsync.vectorizer x
     WHERE EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
                   WHERE d.object_type = 'trigger' AND d.address_names[3] = vecsync._object_name(x.id, 'write', x.name));
+    -- a generation in the making goes with the one it follows, and before it
     FOR v IN
-        SELECT x.* FROM vecsync.vectorizer x
+        SELECT x.* FROM vecsync.vectorizer x LEFT JOIN vecsync.vectorizer p ON p.id = x.successor_of
         WHERE EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
                       WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0
-                        AND d.objid IN (x.source, x.content_view, x.search_view, x.chunk_table))
+                        AND d.objid IN (x.source, x.content_view, x.search_view, x.chunk_table,
+                                        p.source, p.content_view, p.search_view, p.chunk_table))
+        ORDER BY x.successor_of IS NULL
     LOOP
         DELETE FROM vecsync.vectorizer x WHERE x.id = v.id;
         DELETE FROM vecsync.queue q WHERE q.vectorizer = v.id;
-        FOR t IN SELECT tgname, tgrelid::regclass AS rel FROM pg_trigger
-                 WHERE tgrelid = v.source AND NOT tgisinternal AND tgparentid = 0
-                   AND tgname IN (vecsync._object_name(v.id, 'write', v.name), vecsync._object_name(v.id, 'update', v.name),
-                                  vecsync._object_name(v.id, 'truncate', v.name))
-        LOOP
-            EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.rel);
-        END LOOP;
+        PERFORM vecsync._drop_triggers(v.id, v.source);
         IF EXISTS (SELECT FROM pg_class WHERE oid = v.content_view) THEN
             EXECUTE format('DROP VIEW %s', v.content_view);
         END IF;

@@ -5,13 +5,14 @@
 CREATE FUNCTION vecsync._status(OUT vectorizer text, OUT source regclass, OUT model text, OUT state text,
         OUT rows bigint, OUT embedded bigint, OUT pending bigint, OUT in_flight integer, OUT failed bigint,
         OUT oldest_pending timestamptz, OUT lag_p50_ms bigint, OUT lag_p99_ms bigint, OUT last_error text,
-        OUT last_error_at timestamptz, OUT paused_until timestamptz, OUT skipped bigint, OUT worker text)
+        OUT last_error_at timestamptz, OUT paused_until timestamptz, OUT skipped bigint, OUT worker text,
+        OUT generation integer)
     RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'worker_status';
 
 CREATE VIEW vecsync.status AS SELECT * FROM vecsync._status();
 GRANT SELECT ON vecsync.status TO PUBLIC;
 COMMENT ON VIEW vecsync.status IS
-'One row for each vectorizer of the caller''s tables (all for pg_monitor): state (in step, embedding, paused, waiting for the service), rows of the table and how many have a vector (estimated above 100,000), changes pending and in flight, rows that failed, time of the oldest pending change, time from a change to its vector (upper bounds), the last error, rows skipped because they have no text, and the state of the worker.';
+'One row for each vectorizer of the caller''s tables (all for pg_monitor): state (in step, embedding, paused, waiting for the service), rows of the table and how many have a vector (estimated above 100,000), changes pending and in flight, rows that failed, time of the oldest pending change, time from a change to its vector (upper bounds), the last error, rows skipped because they have no text, the state of the worker, and the generation. While a vectorizer is being changed its next generation has a row of its own, "generation N of NAME": embedding, complete (ready to cut over), or held up by failed rows; the one that was replaced has one (retired) until its vectors are dropped.';
 
 CREATE VIEW vecsync.failed WITH (security_barrier) AS
 SELECT v.name AS vectorizer,
