@@ -85,7 +85,7 @@ generation_content_expression(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(sql));
 }
 
-/* vecsync._view_column(view regclass, name) -> name: the source's column behind one of the view's, or NULL. */
+/* vecsync._view_column(view regclass, name) -> name: the source's column behind one of the view's. */
 Datum
 generation_view_column(PG_FUNCTION_ARGS)
 {
@@ -159,13 +159,15 @@ generation_begin(PG_FUNCTION_ARGS)
 	check_owner_of(PG_GETARG_INT32(0));
 	check_owner_of(PG_GETARG_INT32(1));
 	catalog_enter(&scope);
-	updated = run("UPDATE vecsync.vectorizer n SET successor_of = $2, generation = $3, cutover = $4, pending_index = $5"
-				  " FROM vecsync.vectorizer o WHERE n.id = $1 AND o.id = $2 AND o.source = n.source AND n.id <> o.id"
-				  " AND o.retired IS NULL AND o.successor_of IS NULL", 5, types, values, nulls);
+	updated = run("UPDATE vecsync.vectorizer n"
+				  " SET successor_of = $2, generation = $3, cutover = $4, pending_index = $5"
+				  " FROM vecsync.vectorizer o WHERE n.id = $1 AND o.id = $2 AND o.source = n.source"
+				  " AND n.id <> o.id AND o.retired IS NULL AND o.successor_of IS NULL", 5, types, values, nulls);
 	catalog_leave(&scope);
 	if (updated != 1)
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("vectorizer number %d cannot follow number %d", PG_GETARG_INT32(0), PG_GETARG_INT32(1)));
+				errmsg("vectorizer number %d cannot follow number %d", PG_GETARG_INT32(0),
+					   PG_GETARG_INT32(1)));
 	PG_RETURN_VOID();
 }
 
@@ -208,12 +210,12 @@ first_bool(int column)
 	return !isnull && DatumGetBool(value);
 }
 
-/* The keys that wait for the new generation and not for the old one: there it would miss what the old one has. */
+/* Do rows wait for the new generation that do not for the old one?  It would miss what the old one has. */
 static bool
 rows_missing(Oid *types, Datum *ids)
 {
-	(void) run("WITH pending AS MATERIALIZED (SELECT q.vectorizer, q.keys[(g.n - 1) * k.n + 1:g.n * k.n] AS key"
-			   " FROM vecsync.queue q, LATERAL (SELECT cardinality(q.keys) / q.rows) k(n),"
+	(void) run("WITH pending AS MATERIALIZED"
+			   " (SELECT q.vectorizer, q.keys[(g.n - 1) * k.n + 1:g.n * k.n] AS key FROM vecsync.queue q, LATERAL (SELECT cardinality(q.keys) / q.rows) k(n),"
 			   " LATERAL generate_series(1, q.rows) g(n)"
 			   " WHERE q.vectorizer IN ($1, $2) AND q.op = 'k' AND q.rows > 0)"
 			   " SELECT EXISTS (SELECT key FROM pending WHERE vectorizer = $2"
@@ -240,8 +242,8 @@ generation_unfinished(PG_FUNCTION_ARGS)
 	check_owner_of(PG_GETARG_INT32(0));
 	check_owner_of(PG_GETARG_INT32(1));
 	catalog_enter(&scope);
-	(void) run("SELECT coalesce(bool_or(op = 's'), false) OR coalesce(sum(rows) FILTER (WHERE op = 'k'), 0) > "
-			   CppAsString2(COMPARE_ROWS) ","
+	(void) run("SELECT coalesce(bool_or(op = 's'), false)"
+			   " OR coalesce(sum(rows) FILTER (WHERE op = 'k'), 0) > " CppAsString2(COMPARE_ROWS) ","
 			   " (SELECT pending_index IS NOT NULL FROM vecsync.vectorizer WHERE id = $2),"
 			   " EXISTS (SELECT FROM vecsync.dead_letter n WHERE n.vectorizer = $2 AND NOT EXISTS"
 			   " (SELECT FROM vecsync.dead_letter o WHERE o.vectorizer = $1 AND o.key = n.key))"
@@ -259,6 +261,9 @@ generation_unfinished(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(lack));
 }
+
+#define FROM_BOTH \
+	" FROM vecsync.vectorizer o WHERE o.id = $1 AND n.id = $2 AND n.successor_of = $1"
 
 /*
  * vecsync._switch_generations(old int, new int, takes_search boolean)
@@ -279,22 +284,23 @@ generation_switch(PG_FUNCTION_ARGS)
 	catalog_enter(&scope);
 	if (PG_GETARG_BOOL(2))
 		(void) run("UPDATE vecsync.vectorizer n SET search_view = o.search_view, text_config = o.text_config"
-				   " FROM vecsync.vectorizer o WHERE o.id = $1 AND n.id = $2 AND n.successor_of = $1", 2, types,
-				   values, NULL);
+				   FROM_BOTH, 2, types, values, NULL);
 	/* names are unique: the old one gives its name away first */
-	(void) run("UPDATE vecsync.vectorizer n SET name = 'successor of ' || o.name"
-			   " FROM vecsync.vectorizer o WHERE o.id = $1 AND n.id = $2 AND n.successor_of = $1", 2, types, values,
+	(void) run("UPDATE vecsync.vectorizer n SET name = 'successor of ' || o.name" FROM_BOTH, 2, types, values,
 			   NULL);
-	updated = run("UPDATE vecsync.vectorizer o SET name = format('generation %s of %s', o.generation, o.name),"
+	updated = run("UPDATE vecsync.vectorizer o"
+				  " SET name = format('generation %s of %s', o.generation, o.name),"
 				  " retired = pg_current_xact_id(),"
 				  " search_view = CASE WHEN $3 THEN NULL ELSE o.search_view END"
-				  " FROM vecsync.vectorizer n WHERE o.id = $1 AND n.id = $2 AND n.successor_of = $1", 3, types,
-				  values, NULL);
+				  " FROM vecsync.vectorizer n WHERE o.id = $1 AND n.id = $2 AND n.successor_of = $1",
+				  3, types, values, NULL);
 	if (updated != 1)
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("vectorizer number %d does not follow number %d", PG_GETARG_INT32(1), PG_GETARG_INT32(0)));
+				errmsg("vectorizer number %d does not follow number %d", PG_GETARG_INT32(1),
+					   PG_GETARG_INT32(0)));
 	(void) run("UPDATE vecsync.vectorizer SET name = substr(name, length('successor of ') + 1),"
-			   " successor_of = NULL, cutover = NULL WHERE id = $2 AND $1 IS NOT NULL", 2, types, values, NULL);
+			   " successor_of = NULL, cutover = NULL WHERE id = $2 AND $1 IS NOT NULL",
+			   2, types, values, NULL);
 	(void) run("DELETE FROM vecsync.queue WHERE vectorizer = $1", 1, types, values, NULL);
 	(void) run("DELETE FROM vecsync.dead_letter WHERE vectorizer = $1", 1, types, values, NULL);
 	catalog_leave(&scope);
@@ -317,7 +323,8 @@ generation_unseen(PG_FUNCTION_ARGS)
 
 	if (then >= next || next - then > PG_INT32_MAX)
 		PG_RETURN_BOOL(true);
-	rel = relation_open(get_relname_relid("vectorizer", get_namespace_oid("vecsync", false)), AccessShareLock);
+	rel = relation_open(get_relname_relid("vectorizer", get_namespace_oid("vecsync", false)),
+						AccessShareLock);
 	horizon = GetOldestNonRemovableTransactionId(rel);
 	relation_close(rel, AccessShareLock);
 	PG_RETURN_BOOL(TransactionIdPrecedes(XidFromFullTransactionId(retired), horizon));

@@ -407,7 +407,7 @@ queue_window_finish(QueueWindow *window)
 bool
 queue_window_scanning(QueueSource *public)
 {
-	return ((Source *) public)->scans != NULL;
+	return ((QueueWindowSource *) public)->scans != NULL;
 }
 
 QueueScan *

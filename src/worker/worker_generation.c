@@ -83,7 +83,8 @@ run_step(void *arg)
 	worker_enter_owner(&as, &scope);
 	(void) set_config_option("lock_timeout", LOCK_WAIT, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
 							 false);
-	if (SPI_execute_with_args(step->sql, 1, &type, &id, NULL, false, 1) != SPI_OK_SELECT || SPI_processed != 1)
+	if (SPI_execute_with_args(step->sql, 1, &type, &id, NULL, false, 1) != SPI_OK_SELECT ||
+		SPI_processed != 1)
 		elog(ERROR, "\"%s\" gave no row", step->sql);
 	step->result = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	worker_leave_owner(&scope);
@@ -217,7 +218,7 @@ drop_retired(Retired *r)
 	worker_commit();
 }
 
-/* Everything that is due.  Returns whether to look at the rest again at once; lowers 'when' to the next time. */
+/* Everything that is due.  True: look at everything anew.  Lowers 'when' to the next time. */
 bool
 worker_generations(TimestampTz *when)
 {

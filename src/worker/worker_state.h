@@ -63,7 +63,7 @@ typedef struct WorkerVectorizer
 	int			failures;		/* of our own SQL, in a row */
 	int			read_limit;		/* rows to read at once after reading failed; 0 = no limit */
 	TimestampTz not_before;
-	TimestampTz cutover_at;		/* of the next generation: when to try again to take the serving one's place */
+	TimestampTz cutover_at;		/* of a next generation: when to try for the serving one's place */
 	int			cutover_tries;	/* that failed, in a row */
 	int			cutover_holds;	/* times that the serving one had to wait for it, in a row */
 	WorkerProgress *progress;	/* NULL when shared memory has no room */

@@ -168,8 +168,8 @@ VecsyncNode::settle($node, 'docs');
 all_of('one', 'docs', 'heading', 'and is complete');
 cleaned('docs', 'crash');
 
-# ---- under load: three changes while the table is written and searched -----------------------------
-my $rows = $long ? 100_000 : 2_000;
+# ---- under load: changes while the table is written and searched -----------------------------
+my $rows = $long ? 100_000 : 1_200;
 my $base = $node->basedir;
 sql(qq{CREATE TABLE busy (id int PRIMARY KEY, title text);
 	INSERT INTO busy SELECT i, 'title ' || i FROM generate_series(1, $rows) i;
@@ -205,11 +205,11 @@ FROM (SELECT abs(score - (1 - ("values" <=> expected_vector('q', 8, 'one')))) < 
 COMMIT;
 SQL
 my ($out, $errors) = ('', '');
-my $load = IPC::Run::start([ 'pgbench', '-n', '-M', 'prepared', '-c', '6', '-j', '1', '-T', '3000', '--max-tries=1',
+my $load = IPC::Run::start([ 'pgbench', '-n', '-M', 'prepared', '-c', '4', '-j', '1', '-T', '3000', '--max-tries=1',
 	'-f', "$base/write.sql\@5", '-f', "$base/search.sql\@1", '-f', "$base/plain.sql\@1", '-h', $node->host, '-p', $node->port, 'postgres' ],
 	'<', \undef, '>', \$out, '2>', \$errors);
 my $generation = 1;
-for my $model (qw(two three one))
+for my $model ($long ? qw(two three one) : qw(two one))
 {
 	sql("SELECT vecsync.alter_vectorizer('busy', '{\"model\": \"$model\"}')");
 	ok(VecsyncNode::poll($node, "SELECT generation FROM vecsync.vectorizer WHERE name = 'busy'", ++$generation, $long ? 1800 : 180), "under load: generation $generation serves");

@@ -300,7 +300,6 @@ BEGIN
         pending := vecsync._prepare_indexes(v, v.source, target, metric, options->'index');
     ELSE
         chunk_table := vecsync._create_chunks(id, next_name, v.source, keys, columns, vecsync._model_dimensions(model));
-        EXECUTE format('ALTER TABLE %s RENAME TO %I', chunk_table, vecsync._object_name(id, 'chunks', v.name));
         pending := vecsync._prepare_indexes(v, chunk_table, 'embedding', metric, options->'index');
     END IF;
     content_view := vecsync._create_content_view(id, v.name, v.source, keys, expression, target, caller_path);
@@ -425,7 +424,7 @@ BEGIN
             MESSAGE = 'cutover must see the present state of the queue',
             HINT = 'Call it in a READ COMMITTED transaction.';
     END IF;
-    FOR attempt IN 1..20 LOOP
+    FOR attempt IN 1..10 LOOP
         BEGIN
             lack := vecsync._cut_over(successor.id, force);
             IF lack IS NULL THEN
@@ -437,11 +436,11 @@ BEGIN
                 EXIT WHEN lack <> 'pending';
             WHEN lock_not_available THEN
                 -- nobody queues behind our request for longer than lock_timeout
-                IF attempt = 20 THEN
+                IF attempt = 10 THEN
                     RAISE;
                 END IF;
         END;
-        PERFORM pg_sleep(0.05 * least(attempt, 10));
+        PERFORM pg_sleep(0.05 * attempt);
     END LOOP;
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
         MESSAGE = format('generation %s of vectorizer "%s" is not complete', successor.generation, name),
