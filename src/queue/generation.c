@@ -162,7 +162,8 @@ generation_begin(PG_FUNCTION_ARGS)
 	updated = run("UPDATE vecsync.vectorizer n"
 				  " SET successor_of = $2, generation = $3, cutover = $4, pending_index = $5"
 				  " FROM vecsync.vectorizer o WHERE n.id = $1 AND o.id = $2 AND o.source = n.source"
-				  " AND n.id <> o.id AND o.retired IS NULL AND o.successor_of IS NULL", 5, types, values, nulls);
+				  " AND n.id <> o.id AND o.retired IS NULL AND o.successor_of IS NULL",
+				  5, types, values, nulls);
 	catalog_leave(&scope);
 	if (updated != 1)
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -215,7 +216,8 @@ static bool
 rows_missing(Oid *types, Datum *ids)
 {
 	(void) run("WITH pending AS MATERIALIZED"
-			   " (SELECT q.vectorizer, q.keys[(g.n - 1) * k.n + 1:g.n * k.n] AS key FROM vecsync.queue q, LATERAL (SELECT cardinality(q.keys) / q.rows) k(n),"
+			   " (SELECT q.vectorizer, q.keys[(g.n - 1) * k.n + 1:g.n * k.n] AS key"
+			   " FROM vecsync.queue q, LATERAL (SELECT cardinality(q.keys) / q.rows) k(n),"
 			   " LATERAL generate_series(1, q.rows) g(n)"
 			   " WHERE q.vectorizer IN ($1, $2) AND q.op = 'k' AND q.rows > 0)"
 			   " SELECT EXISTS (SELECT key FROM pending WHERE vectorizer = $2"
