@@ -334,9 +334,7 @@ DECLARE
     target name;
     compiled record;
     keys name[];
-    relname name;
-    content_view text;
-    statement text;
+    content_view regclass;
     chunk_table regclass;
     problem text;
 BEGIN
@@ -389,21 +387,9 @@ BEGIN
         chunk_table := vecsync._create_chunks(id, name, source, keys, compiled.columns, dimensions);
         PERFORM vecsync._create_index(chunk_table, 'embedding', metric, index);
     END IF;
-    SELECT c.relname, format('%I.%I', n.nspname, vecsync._object_name(id, 'content', name)) INTO relname, content_view
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
-    statement := format('CREATE VIEW %s (%s, content%s) WITH (security_invoker) AS SELECT %s, vecsync._content(%s)%s FROM %s', content_view,
-                   (SELECT string_agg('k' || n, ', ' ORDER BY n) FROM generate_subscripts(keys, 1) n),
-                   CASE WHEN target IS NOT NULL THEN ', vector' ELSE '' END,
-                   (SELECT string_agg(format('%I.%I', relname, k), ', ' ORDER BY n) FROM unnest(keys) WITH ORDINALITY u(k, n)),
-                   compiled.expression, CASE WHEN target IS NOT NULL THEN format(', %I.%I', relname, target) ELSE '' END, source);
-    -- an expression's names are the caller's
-    PERFORM set_config('search_path', caller_path, true);
-    EXECUTE statement;
-    PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
-    PERFORM vecsync._give_to_owner('VIEW', content_view, source);
-    EXECUTE format('GRANT SELECT ON %s TO PUBLIC', content_view);   -- it shows what the caller may see of the table
+    content_view := vecsync._create_content_view(id, name, source, keys, format('vecsync._content(%s)', compiled.expression), target, caller_path);
     PERFORM vecsync._create_triggers(id, name, source, compiled.columns, replica);
-    PERFORM vecsync._register_vectorizer(id, name, source, model, content, content_view::regclass, metric,
+    PERFORM vecsync._register_vectorizer(id, name, source, model, content, content_view, metric,
                                          chunking, chunk_table, enqueue_existing);
     PERFORM vecsync._tend_partitions(id);
     PERFORM vecsync._prepare_search(id, name, source, compiled.columns, namespace, text_config);
@@ -453,27 +439,23 @@ CREATE OR REPLACE FUNCTION vecsync._on_drop() RETURNS event_trigger
 AS $function$
 DECLARE
     v record;
-    t record;
 BEGIN
     -- a partition goes with its triggers: the rows it had may have left chunks behind
     PERFORM vecsync._sweep(x.id) FROM vecsync.vectorizer x
     WHERE EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
                   WHERE d.object_type = 'trigger' AND d.address_names[3] = vecsync._object_name(x.id, 'write', x.name));
+    -- a generation in the making goes with the one it follows, and before it
     FOR v IN
-        SELECT x.* FROM vecsync.vectorizer x
+        SELECT x.* FROM vecsync.vectorizer x LEFT JOIN vecsync.vectorizer p ON p.id = x.successor_of
         WHERE EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
                       WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0
-                        AND d.objid IN (x.source, x.content_view, x.search_view, x.chunk_table))
+                        AND d.objid IN (x.source, x.content_view, x.search_view, x.chunk_table,
+                                        p.source, p.content_view, p.search_view, p.chunk_table))
+        ORDER BY x.successor_of IS NULL
     LOOP
         DELETE FROM vecsync.vectorizer x WHERE x.id = v.id;
         DELETE FROM vecsync.queue q WHERE q.vectorizer = v.id;
-        FOR t IN SELECT tgname, tgrelid::regclass AS rel FROM pg_trigger
-                 WHERE tgrelid = v.source AND NOT tgisinternal AND tgparentid = 0
-                   AND tgname IN (vecsync._object_name(v.id, 'write', v.name), vecsync._object_name(v.id, 'update', v.name),
-                                  vecsync._object_name(v.id, 'truncate', v.name))
-        LOOP
-            EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.rel);
-        END LOOP;
+        PERFORM vecsync._drop_triggers(v.id, v.source);
         IF EXISTS (SELECT FROM pg_class WHERE oid = v.content_view) THEN
             EXECUTE format('DROP VIEW %s', v.content_view);
         END IF;
@@ -670,6 +652,615 @@ REVOKE ALL ON FUNCTION vecsync._ddl_ended() FROM PUBLIC;
 CREATE EVENT TRIGGER vecsync_ddl_begins ON ddl_command_start WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION vecsync._ddl_begins();
 
 CREATE EVENT TRIGGER vecsync_ddl_ended ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE') EXECUTE FUNCTION vecsync._ddl_ended();
+
+ALTER TABLE vecsync.vectorizer ADD COLUMN generation integer NOT NULL DEFAULT 1,
+    ADD COLUMN successor_of integer UNIQUE REFERENCES vecsync.vectorizer (id) ON DELETE CASCADE,
+    ADD COLUMN cutover text CHECK (cutover IN ('auto', 'manual')),
+    ADD COLUMN pending_index jsonb,
+    ADD COLUMN retired xid8;
+
+DROP VIEW vecsync.status;
+
+DROP FUNCTION vecsync._status();
+
+COMMENT ON COLUMN vecsync.vectorizer.successor_of IS 'of a generation that is being made: the vectorizer whose name it will take; see vecsync.alter_vectorizer';
+
+COMMENT ON COLUMN vecsync.vectorizer.cutover IS 'when it takes it: auto, as soon as nothing is missing, or manual, by vecsync.cutover';
+
+COMMENT ON COLUMN vecsync.vectorizer.pending_index IS 'the index to make once its rows are there';
+
+COMMENT ON COLUMN vecsync.vectorizer.retired IS 'the transaction that put the next generation into its place; its vectors go when nobody can see what was before';
+
+CREATE OR REPLACE FUNCTION vecsync._drop_search(id integer, name text, source regclass, search_view regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    i regclass;
+BEGIN
+    IF EXISTS (SELECT FROM pg_class WHERE oid = search_view) THEN
+        EXECUTE format('DROP VIEW %s', search_view);
+    END IF;
+    FOR i IN SELECT x.indexrelid FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid
+             WHERE x.indrelid = source AND c.relname ~ format('^vecsync_%s_(text|trgm)_', id)
+    LOOP
+        EXECUTE format('DROP INDEX %s', i);
+    END LOOP;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION vecsync._object_name(id integer, what text, name text) RETURNS name
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+RETURN format('vecsync_%s_%s_%s', id, what, regexp_replace(name, '^generation \d+ of ', ''))::name;
+
+CREATE FUNCTION vecsync._drop_triggers(id integer, source regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    t name;
+BEGIN
+    FOR t IN SELECT tgname FROM pg_trigger
+             WHERE tgrelid = source AND NOT tgisinternal AND tgparentid = 0
+               AND tgname ~ format('^vecsync_%s_(write|update|truncate)_', id)
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', t, source);
+    END LOOP;
+END
+$function$;
+
+CREATE FUNCTION vecsync._create_content_view(id integer, name text, source regclass, keys name[], expression text, target name,
+        caller_path text) RETURNS regclass
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    relname name;
+    content_view text;
+    statement text;
+BEGIN
+    SELECT c.relname, format('%I.%I', n.nspname, vecsync._object_name(id, 'content', name)) INTO relname, content_view
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
+    statement := format('CREATE VIEW %s (%s, content%s) WITH (security_invoker) AS SELECT %s, %s%s FROM %s', content_view,
+                   (SELECT string_agg('k' || n, ', ' ORDER BY n) FROM generate_subscripts(keys, 1) n),
+                   CASE WHEN target IS NOT NULL THEN ', vector' ELSE '' END,
+                   (SELECT string_agg(format('%I.%I', relname, k), ', ' ORDER BY n) FROM unnest(keys) WITH ORDINALITY u(k, n)),
+                   expression, CASE WHEN target IS NOT NULL THEN format(', %I.%I', relname, target) ELSE '' END, source);
+    -- an expression's names are the caller's
+    PERFORM set_config('search_path', caller_path, true);
+    EXECUTE statement;
+    PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
+    PERFORM vecsync._give_to_owner('VIEW', content_view, source);
+    EXECUTE format('GRANT SELECT ON %s TO PUBLIC', content_view);   -- it shows what the caller may see of the table
+    RETURN content_view::regclass;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION vecsync.drop_vectorizer(name text, keep_data boolean DEFAULT true) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    v record;
+    next text;
+BEGIN
+    SELECT *, CASE WHEN x.chunk_table IS NULL THEN vecsync._target_column(x.content_view) END AS target_column INTO v
+    FROM vecsync.vectorizer x WHERE x.name = drop_vectorizer.name;
+    SELECT x.name INTO next FROM vecsync.vectorizer x WHERE x.successor_of = v.id;
+    IF FOUND THEN
+        PERFORM vecsync.drop_vectorizer(next, keep_data => false);
+    END IF;
+    PERFORM vecsync._forget_vectorizer(name);   -- checks that it exists and whose it is
+    PERFORM vecsync._drop_triggers(v.id, v.source);
+    EXECUTE format('DROP VIEW IF EXISTS %s', v.content_view);
+    PERFORM vecsync._drop_search(v.id, name, v.source, v.search_view);
+    IF v.chunk_table IS NOT NULL THEN
+        EXECUTE format('DROP VIEW IF EXISTS %s', vecsync._chunks_view(v.chunk_table, name));
+        IF NOT keep_data THEN
+            EXECUTE format('DROP TABLE IF EXISTS %s', v.chunk_table);
+        END IF;
+    ELSIF NOT keep_data THEN
+        EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS %I', v.source, v.target_column);
+    END IF;
+END
+$function$;
+
+CREATE FUNCTION vecsync._content_expression(content_view regclass) RETURNS text
+    LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'generation_content_expression';
+
+CREATE FUNCTION vecsync._view_column(view regclass, name name) RETURNS name
+    LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'generation_view_column';
+
+CREATE FUNCTION vecsync._begin_generation(id integer, predecessor integer, generation integer, cutover text,
+        pending_index jsonb) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'generation_begin';
+
+CREATE FUNCTION vecsync._index_built(id integer) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'generation_index_built';
+
+CREATE FUNCTION vecsync._set_metric(id integer, metric text) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'generation_set_metric';
+
+CREATE FUNCTION vecsync._unfinished(old integer, new integer) RETURNS text
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'generation_unfinished';
+
+CREATE FUNCTION vecsync._switch_generations(old integer, new integer, takes_search boolean) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'generation_switch';
+
+CREATE FUNCTION vecsync._unseen(retired xid8) RETURNS boolean
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'generation_unseen';
+
+CREATE FUNCTION vecsync._vector_indexes(target regclass, target_column name, OUT index regclass, OUT method name,
+        OUT opclass name, OUT opclass_schema name, OUT options text, OUT predicate text) RETURNS SETOF record
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT c.oid, m.amname, o.opcname, n.nspname,
+       (SELECT string_agg(format('%I = %L', option_name, option_value), ', ') FROM pg_options_to_table(c.reloptions)),
+       pg_get_expr(x.indpred, x.indrelid)
+FROM pg_attribute a
+JOIN pg_index x ON x.indrelid = a.attrelid AND x.indkey::text = a.attnum::text AND NOT x.indisunique
+JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_am m ON m.oid = c.relam
+JOIN pg_opclass o ON o.oid = x.indclass[0] JOIN pg_namespace n ON n.oid = o.opcnamespace
+WHERE a.attrelid = target AND a.attname = target_column AND NOT a.attisdropped
+  AND (m.amname <> 'ivfflat' OR x.indpred IS NULL)
+ORDER BY c.oid
+$function$;
+
+CREATE FUNCTION vecsync._repeat_index(i record, target regclass, target_column name, metric text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    EXECUTE format('CREATE INDEX ON %s USING %I (%I %I.%I)%s%s', target, i.method, target_column, i.opclass_schema,
+                   regexp_replace(i.opclass, '^vector_(cosine|l2|ip|l1)_ops$', 'vector_' || metric || '_ops'),
+                   ' WITH (' || i.options || ')', ' WHERE ' || i.predicate);
+END
+$function$;
+
+CREATE FUNCTION vecsync._refuse_dependents(source regclass, content_view regclass, chunks_view regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    target name := CASE WHEN chunks_view IS NULL THEN vecsync._target_column(content_view) END;
+    attnum smallint := (SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = source AND a.attname = target);
+    dependents text;
+BEGIN
+    SELECT string_agg(DISTINCT CASE WHEN r.oid IS NULL THEN pg_describe_object(d.classid, d.objid, d.objsubid)
+                                    ELSE pg_describe_object('pg_class'::regclass, r.ev_class, 0) END, ', ') INTO dependents
+    FROM pg_depend d LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+    WHERE d.refclassid = 'pg_class'::regclass
+      AND CASE WHEN chunks_view IS NULL THEN d.refobjid = source AND d.refobjsubid = attnum ELSE d.refobjid = chunks_view END
+      AND d.deptype NOT IN ('i', 'P', 'S')
+      AND (r.oid IS NULL OR r.ev_class <> content_view AND r.ev_class IS DISTINCT FROM chunks_view)
+      AND NOT (d.classid = 'pg_attrdef'::regclass
+               AND d.objid IN (SELECT f.oid FROM pg_attrdef f WHERE f.adrelid = source AND f.adnum = attnum))
+      AND NOT (d.classid = 'pg_class'::regclass
+               AND d.objid IN (SELECT i.index FROM vecsync._vector_indexes(source, target) i));
+    IF dependents IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
+            MESSAGE = format('cannot change what %s means',
+                             CASE WHEN chunks_view IS NULL THEN format('column "%s" of table %s', target, source)
+                                  ELSE format('view %s', chunks_view) END),
+            DETAIL = format('It is used by %s, which would go on with the old vectors.', dependents),
+            HINT = 'Drop these first and make them again after the cut-over.';
+    END IF;
+    IF chunks_view IS NULL AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = source AND a.attname = target AND a.attinhcount > 0) THEN
+        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+            MESSAGE = format('column "%s" of table %s is inherited and cannot be changed here', target, source),
+            HINT = 'Make a vectorizer for the parent table.';
+    END IF;
+END
+$function$;
+
+CREATE FUNCTION vecsync._copy_grants(from_relation regclass, from_column name, to_relation regclass, to_column name) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    g record;
+BEGIN
+    FOR g IN SELECT x.* FROM pg_class c
+             LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = from_column,
+             LATERAL aclexplode(CASE WHEN from_column IS NULL THEN c.relacl ELSE a.attacl END) x
+             WHERE c.oid = from_relation AND x.grantee <> c.relowner
+    LOOP
+        EXECUTE format('GRANT %s%s ON %s TO %s%s', g.privilege_type, ' (' || quote_ident(to_column) || ')', to_relation,
+                       CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END,
+                       CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+    END LOOP;
+END
+$function$;
+
+CREATE FUNCTION vecsync._content_columns(source regclass, content_view regclass, target name) RETURNS name[]
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN (SELECT array_agg(DISTINCT a.attname)
+        FROM pg_rewrite r JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+        JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+        WHERE r.ev_class = content_view AND d.refclassid = 'pg_class'::regclass AND d.refobjid = source
+          AND d.refobjsubid > 0 AND a.attname IS DISTINCT FROM target);
+
+CREATE FUNCTION vecsync._alter_index(v vecsync.vectorizer, metric text, index jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    target regclass := coalesce(v.chunk_table, v.source);
+    target_column name := CASE WHEN v.chunk_table IS NULL THEN vecsync._target_column(v.content_view) ELSE 'embedding' END;
+    old_indexes regclass[];
+    i record;
+BEGIN
+    PERFORM vecsync._set_metric(v.id, metric);
+    SELECT array_agg(x.index) INTO old_indexes FROM vecsync._vector_indexes(target, target_column) x;
+    IF index IS NOT NULL THEN
+        PERFORM vecsync._create_index(target, target_column, metric, index);
+    ELSE
+        FOR i IN SELECT * FROM vecsync._vector_indexes(target, target_column) LOOP
+            PERFORM vecsync._repeat_index(i, target, target_column, metric);
+        END LOOP;
+    END IF;
+    FOR i IN SELECT unnest(old_indexes) AS index LOOP
+        EXECUTE format('DROP INDEX %s', i.index);
+    END LOOP;
+END
+$function$;
+
+CREATE FUNCTION vecsync._prepare_indexes(v vecsync.vectorizer, target regclass, target_column name, metric text,
+        index jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    pending jsonb;
+    i record;
+BEGIN
+    IF index IS NOT NULL THEN
+        IF index->>'method' = 'ivfflat' THEN
+            RETURN index;
+        END IF;
+        PERFORM vecsync._create_index(target, target_column, metric, index);
+        RETURN NULL;
+    END IF;
+    FOR i IN SELECT * FROM vecsync._vector_indexes(coalesce(v.chunk_table, v.source),
+                 CASE WHEN v.chunk_table IS NULL THEN vecsync._target_column(v.content_view) ELSE 'embedding' END)
+    LOOP
+        IF i.method = 'ivfflat' THEN
+            pending := jsonb_strip_nulls(jsonb_build_object('method', 'ivfflat', 'lists', substring(i.options FROM 'lists = ''(\d+)''')::integer));
+        ELSE
+            PERFORM vecsync._repeat_index(i, target, target_column, metric);
+        END IF;
+    END LOOP;
+    RETURN pending;
+END
+$function$;
+
+CREATE FUNCTION vecsync._vectorizer_to_change(name text) RETURNS vecsync.vectorizer
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    v vecsync.vectorizer;
+BEGIN
+    SELECT * INTO v FROM vecsync.vectorizer x WHERE x.name = name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('vectorizer "%s" does not exist', name),
+            HINT = 'vecsync.create_vectorizer() makes one; vecsync.status lists them.';
+    ELSIF v.successor_of IS NOT NULL OR v.retired IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('"%s" is not the serving generation of its vectorizer', name);
+    END IF;
+    RETURN v;
+END
+$function$;
+
+CREATE FUNCTION vecsync._check_alter_options(v vecsync.vectorizer, options jsonb) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    unknown text;
+BEGIN
+    SELECT o INTO unknown FROM jsonb_object_keys(options) o
+    WHERE o NOT IN ('model', 'content', 'chunking', 'metric', 'index')
+       OR jsonb_typeof(options->o) NOT IN ('object', CASE o WHEN 'index' THEN 'object' WHEN 'chunking' THEN 'null' ELSE 'string' END)
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('invalid option "%s"', unknown),
+            HINT = 'Options are model, content, metric (strings), chunking and index (objects).';
+    ELSIF options = '{}' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'no option is given',
+            HINT = 'Options are model, content, chunking, metric and index.';
+    ELSIF options->>'metric' NOT IN ('cosine', 'l2', 'ip', 'l1') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown metric "%s"', options->>'metric'),
+            HINT = 'Metrics are cosine, l2, ip and l1.';
+    ELSIF v.chunk_table IS NULL AND jsonb_typeof(options->'chunking') = 'object' THEN
+        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = 'chunks cannot live in a column of the table',
+            HINT = 'Make another vectorizer with chunking and drop this one when it is in step.';
+    END IF;
+    IF jsonb_typeof(options->'chunking') = 'object' THEN
+        PERFORM vecsync._check_chunking(options->'chunking');
+    END IF;
+    IF EXISTS (SELECT FROM vecsync.vectorizer s WHERE s.successor_of = v.id) THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = format('vectorizer "%s" is being changed already', v.name),
+            HINT = 'Wait for the cut-over, or give the change up with vecsync.abandon().';
+    END IF;
+END
+$function$;
+
+CREATE FUNCTION vecsync._model_dimensions(model text) RETURNS integer
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    m record;
+BEGIN
+    SELECT x.dimensions, x.kind INTO m FROM vecsync.model x WHERE x.name = model;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('model "%s" does not exist', model),
+            HINT = 'vecsync.create_model() makes one.';
+    ELSIF m.kind <> 'embedding' THEN
+        RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = format('model "%s" does not embed: its kind is %s', model, m.kind);
+    END IF;
+    RETURN m.dimensions;
+END
+$function$;
+
+CREATE FUNCTION vecsync._alter_vectorizer(name text, options jsonb, cutover text, caller_path text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    v vecsync.vectorizer := vecsync._vectorizer_to_change(name);
+    id integer;
+    next_name text := format('generation %s of %s', v.generation + 1, v.name);
+    model text := coalesce(options->>'model', v.model);
+    content text := coalesce(options->>'content', v.content);
+    chunking jsonb := CASE WHEN options ? 'chunking' THEN nullif(options->'chunking', 'null') ELSE v.chunking END;
+    metric text := coalesce(options->>'metric', v.metric);
+    old_column name := CASE WHEN v.chunk_table IS NULL THEN vecsync._target_column(v.content_view) END;
+    target name;
+    keys name[];
+    compiled record;
+    columns name[];
+    expression text;
+    content_view regclass;
+    chunk_table regclass;
+    pending jsonb;
+BEGIN
+    IF cutover IS NULL OR cutover NOT IN ('auto', 'manual') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('invalid cutover "%s"', cutover),
+            HINT = 'Write ''auto'' or ''manual''.';
+    END IF;
+    PERFORM vecsync._check_alter_options(v, options);
+    id := vecsync._reserve_vectorizer(v.source);    -- also checks whose table it is
+    IF NOT options ?| ARRAY['model', 'content', 'chunking'] THEN
+        PERFORM vecsync._alter_index(v, metric, options->'index');
+        RETURN;
+    END IF;
+    PERFORM vecsync._refuse_dependents(v.source, v.content_view, vecsync._chunks_view(v.chunk_table, v.name)::regclass);
+
+    keys := vecsync._key_columns(v.source);
+    IF options ? 'content' THEN
+        compiled := vecsync._compile_content(v.source, content);
+        columns := compiled.columns;
+        expression := format('vecsync._content(%s)', compiled.expression);
+    ELSE
+        columns := vecsync._content_columns(v.source, v.content_view, old_column);
+        expression := vecsync._content_expression(v.content_view);
+    END IF;
+    IF v.chunk_table IS NULL THEN
+        IF old_column = ANY (columns || keys) THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+                MESSAGE = format('column "%s" cannot be both content and destination', old_column);
+        END IF;
+        target := vecsync._object_name(id, 'vector', old_column);
+        PERFORM vecsync._ensure_column(v.source, target, vecsync._model_dimensions(model));
+        pending := vecsync._prepare_indexes(v, v.source, target, metric, options->'index');
+    ELSE
+        chunk_table := vecsync._create_chunks(id, next_name, v.source, keys, columns, vecsync._model_dimensions(model));
+        pending := vecsync._prepare_indexes(v, chunk_table, 'embedding', metric, options->'index');
+    END IF;
+    content_view := vecsync._create_content_view(id, v.name, v.source, keys, expression, target, caller_path);
+    PERFORM vecsync._create_triggers(id, v.name, v.source, columns,
+                                     (SELECT t.tgenabled = 'A' FROM pg_trigger t
+                                      WHERE t.tgrelid = v.source AND t.tgname = vecsync._object_name(v.id, 'write', v.name)));
+    PERFORM vecsync._register_vectorizer(id, next_name, v.source, model, content, content_view, metric,
+                                         chunking, chunk_table, true);
+    PERFORM vecsync._tend_partitions(id);
+    PERFORM vecsync._begin_generation(id, v.id, v.generation + 1, cutover, pending);
+    IF v.search_view IS NOT NULL AND options ? 'content' THEN
+        PERFORM vecsync._prepare_search(id, v.name, v.source, columns, vecsync._view_column(v.search_view, 'namespace'), v.text_config);
+    END IF;
+    PERFORM vecsync._hand_over(id);
+END
+$function$;
+
+CREATE FUNCTION vecsync.alter_vectorizer(name text, options jsonb, cutover text DEFAULT 'auto') RETURNS void
+    LANGUAGE sql    -- as create_vectorizer
+BEGIN ATOMIC
+    SELECT vecsync._alter_vectorizer(alter_vectorizer.name, alter_vectorizer.options, alter_vectorizer.cutover, current_setting('search_path'));
+END;
+
+COMMENT ON FUNCTION vecsync.alter_vectorizer IS
+'Changes a vectorizer: a JSON object of create_vectorizer''s arguments model, content, chunking, metric and index. When the vectors change (model, content, chunking), the next generation is embedded beside the serving one, which goes on to be followed and searched; vecsync.status shows it under the name "generation N of NAME". When no row is missing it takes the place of the old one, in one transaction: by itself (cutover auto) or when vecsync.cutover() says so (manual); vecsync.abandon() gives it up. Indexes are those of the old vectors unless index says otherwise. index and metric alone are changed at once, and writes wait meanwhile. Only the owner of the table. Errors: 42704 no such vectorizer or model, 22023 bad options, 55006 it is being changed already, 2BP01 a view or the like uses the column of the vectors.';
+
+CREATE FUNCTION vecsync._build_pending_index(id integer) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    v vecsync.vectorizer;
+BEGIN
+    SELECT * INTO STRICT v FROM vecsync.vectorizer x WHERE x.id = id;
+    PERFORM vecsync._create_index(coalesce(v.chunk_table, v.source),
+                                  CASE WHEN v.chunk_table IS NULL THEN vecsync._target_column(v.content_view) ELSE 'embedding' END,
+                                  v.metric, v.pending_index);
+    PERFORM vecsync._index_built(id);
+END
+$function$;
+
+CREATE FUNCTION vecsync._cut_over(id integer, force boolean) RETURNS text
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    new vecsync.vectorizer;
+    old vecsync.vectorizer;
+    lack text;
+    served name;
+    chunks_view text;
+    takes_search boolean;
+    made record;
+BEGIN
+    SELECT * INTO STRICT new FROM vecsync.vectorizer x WHERE x.id = id;
+    SELECT * INTO STRICT old FROM vecsync.vectorizer x WHERE x.id = new.successor_of;
+    lack := vecsync._unfinished(old.id, new.id);
+    IF lack IS NULL OR force THEN
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', old.source);
+        lack := vecsync._unfinished(old.id, new.id);
+    END IF;
+    IF lack IS NOT NULL AND NOT force THEN
+        RETURN lack;
+    END IF;
+    chunks_view := vecsync._chunks_view(old.chunk_table, old.name);
+    PERFORM vecsync._refuse_dependents(old.source, old.content_view, chunks_view::regclass);
+    IF old.chunk_table IS NULL THEN
+        served := vecsync._target_column(old.content_view);
+        PERFORM vecsync._copy_grants(old.source, served, old.source, vecsync._target_column(new.content_view));
+        EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', old.source, served, vecsync._object_name(old.id, 'vector', served));
+        EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', old.source, vecsync._target_column(new.content_view), served);
+    ELSE
+        PERFORM vecsync._copy_grants(chunks_view::regclass, NULL, vecsync._chunks_view(new.chunk_table, new.name)::regclass, NULL);
+        EXECUTE format('ALTER VIEW %s RENAME TO %I', chunks_view, (format('generation %s of %s', old.generation, old.name) || '_chunks')::name);
+        EXECUTE format('ALTER VIEW %s RENAME TO %I', vecsync._chunks_view(new.chunk_table, new.name), (old.name || '_chunks')::name);
+    END IF;
+    takes_search := old.search_view IS NOT NULL AND new.search_view IS NULL;
+    IF takes_search THEN
+        FOR made IN SELECT c.oid::regclass AS object, c.relname FROM pg_class c
+                    WHERE c.relname ~ format('^vecsync_%s_(search|text|trgm)_', old.id)
+                      AND (c.oid = old.search_view OR c.oid IN (SELECT x.indexrelid FROM pg_index x WHERE x.indrelid = old.source))
+        LOOP
+            EXECUTE format('ALTER TABLE %s RENAME TO %I', made.object, regexp_replace(made.relname, '^vecsync_\d+_', format('vecsync_%s_', new.id)));
+        END LOOP;
+    END IF;
+    PERFORM vecsync._drop_triggers(old.id, old.source);
+    PERFORM vecsync._switch_generations(old.id, new.id, takes_search);
+    RETURN NULL;
+END
+$function$;
+
+CREATE FUNCTION vecsync._successor(name text) RETURNS vecsync.vectorizer
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    v vecsync.vectorizer := vecsync._vectorizer_to_change(name);
+    successor vecsync.vectorizer;
+BEGIN
+    SELECT * INTO successor FROM vecsync.vectorizer x WHERE x.successor_of = v.id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('vectorizer "%s" is not being changed', name),
+            HINT = 'vecsync.alter_vectorizer() begins a change.';
+    END IF;
+    RETURN successor;
+END
+$function$;
+
+CREATE FUNCTION vecsync.cutover(name text, force boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms'
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    successor vecsync.vectorizer := vecsync._successor(name);
+    lack text;
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = 'cutover must see the present state of the queue',
+            HINT = 'Call it in a READ COMMITTED transaction.';
+    END IF;
+    FOR attempt IN 1..10 LOOP
+        BEGIN
+            lack := vecsync._cut_over(successor.id, force);
+            IF lack IS NULL THEN
+                RETURN;
+            END IF;
+            RAISE EXCEPTION USING ERRCODE = 'VS001', MESSAGE = 'not complete';    -- gives the lock back
+        EXCEPTION
+            WHEN SQLSTATE 'VS001' THEN
+                EXIT WHEN lack <> 'pending';
+            WHEN lock_not_available THEN
+                -- nobody queues behind our request for longer than lock_timeout
+                IF attempt = 10 THEN
+                    RAISE;
+                END IF;
+        END;
+        PERFORM pg_sleep(0.05 * attempt);
+    END LOOP;
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+        MESSAGE = format('generation %s of vectorizer "%s" is not complete', successor.generation, name),
+        DETAIL = CASE lack WHEN 'pending' THEN 'Rows are still to be embedded.'
+                           WHEN 'index' THEN 'Its index is not built yet.'
+                           ELSE 'Rows failed in it that the serving generation has.' END,
+        HINT = CASE lack WHEN 'failed' THEN format('Try them again with vecsync.resync(%L, failed_only => true), or say force => true.', successor.name)
+                         ELSE 'vecsync.status shows how far it is; force => true cuts over as it is.' END;
+END
+$function$;
+
+COMMENT ON FUNCTION vecsync.cutover IS
+'Puts the next generation of a vectorizer into use, when no row that the serving one has is missing in it: from this transaction''s commit on, the name, the column of the vectors (or the view NAME_chunks) and every search are the new generation''s. With force also an incomplete one. The old vectors are dropped when no transaction can see them any more. Only the owner of the table. Errors: 55000 nothing to cut over to, or not complete; 55P03 the table was in use for too long; 2BP01 a view or the like uses the column of the vectors.';
+
+CREATE FUNCTION vecsync.abandon(name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    successor vecsync.vectorizer := vecsync._successor(name);
+BEGIN
+    PERFORM vecsync.drop_vectorizer(successor.name, keep_data => false);
+END
+$function$;
+
+COMMENT ON FUNCTION vecsync.abandon IS
+'Gives up the change of a vectorizer: the next generation''s vectors are dropped, and the serving one is as if nothing had happened. Only the owner of the table. Errors: 42704 no such vectorizer, 55000 it is not being changed.';
+
+CREATE FUNCTION vecsync.embed_for(name text, input text) RETURNS vector
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 AS 'MODULE_PATHNAME', 'embed_for_vectorizer';
+
+COMMENT ON FUNCTION vecsync.embed_for IS
+'The vector of a question by the model whose vectors the vectorizer''s column holds now: for queries of one''s own, ORDER BY embedding <=> vecsync.embed_for(name, text), that go on when the model changes. Errors: 42704 no such vectorizer, and those of vecsync.embed.';
+
+CREATE FUNCTION vecsync._drop_retired(id integer) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    v vecsync.vectorizer;
+BEGIN
+    SELECT * INTO v FROM vecsync.vectorizer x WHERE x.id = id AND x.retired IS NOT NULL;
+    IF FOUND THEN
+        IF NOT vecsync._unseen(v.retired) THEN
+            RETURN false;
+        END IF;
+        PERFORM vecsync.drop_vectorizer(v.name, keep_data => false);
+    END IF;
+    RETURN true;
+END
+$function$;
+
+CREATE FUNCTION vecsync._status(OUT vectorizer text, OUT source regclass, OUT model text, OUT state text,
+        OUT rows bigint, OUT embedded bigint, OUT pending bigint, OUT in_flight integer, OUT failed bigint,
+        OUT oldest_pending timestamptz, OUT lag_p50_ms bigint, OUT lag_p99_ms bigint, OUT last_error text,
+        OUT last_error_at timestamptz, OUT paused_until timestamptz, OUT skipped bigint, OUT worker text,
+        OUT generation integer)
+    RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'worker_status';
+
+CREATE VIEW vecsync.status AS SELECT * FROM vecsync._status();
+
+GRANT SELECT ON vecsync.status TO PUBLIC;
+
+COMMENT ON VIEW vecsync.status IS
+'One row for each vectorizer of the caller''s tables (all for pg_monitor): state (in step, embedding, paused, waiting for the service), rows of the table and how many have a vector (estimated above 100,000), changes pending and in flight, rows that failed, time of the oldest pending change, time from a change to its vector (upper bounds), the last error, rows skipped because they have no text, the state of the worker, and the generation. While a vectorizer is being changed its next generation has a row of its own, "generation N of NAME": embedding, complete (ready to cut over), or held up by failed rows; the one that was replaced has one (retired) until its vectors are dropped.';
 
 DO $do$
 DECLARE
