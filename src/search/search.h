@@ -118,8 +118,8 @@ extern void search_append_conditions(StringInfo sql, SearchSource *source, Searc
 
 /* ---- search_legs.c: inside SPI; the rows live in 'context' ---- */
 extern SearchRows search_vector_leg(SearchSource *source, SearchRequest *request, MemoryContext context);
-extern SearchRows search_near(SearchSource *source, SearchRequest *request, double threshold,
-							  MemoryContext context);
+extern void search_relax_indexes(void);
+extern void search_lower_effort(void);
 extern SearchRows
 search_text_leg(SearchSource *source, SearchRequest *request, int limit, MemoryContext context);
 extern SearchRows

@@ -2,9 +2,10 @@
  * search_groups.c
  *		Rows against rows: near pairs, clusters, vectors by key.
  *
- * Each row of the table is a query of its own, which an index answers in the
- * time of a search, so neither is quadratic where there is one.  Results go to
- * a tuplestore, which spills to disk beyond work_mem.
+ * Each vector of the table is a query of its own, which an index answers in
+ * the time of a search, so neither is quadratic where there is one.  Results go
+ * to a tuplestore, which spills to disk beyond work_mem, as does what clusters
+ * remember.
  */
 #include "postgres.h"
 
@@ -18,12 +19,13 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/tuplestore.h"
 
 #include "search/embed.h"
 #include "search/search.h"
+#include "search/search_seen.h"
 
 #define FETCH 500
 
@@ -32,17 +34,40 @@ PG_FUNCTION_INFO_V1(groups_clusters);
 PG_FUNCTION_INFO_V1(groups_vectors);
 PG_FUNCTION_INFO_V1(groups_mean);
 
-/* A walk over all rows of a request, in the order of their keys. */
+/*
+ * Neighbors to ask for, one after the other, until one is too far: most rows have none that is near.  The row itself
+ * is the first.
+ */
+static const int limits[] = {3, 30, 300, SEARCH_MAX_ROWS};
+
+#define NLIMITS lengthof(limits)
+
+/* A walk over all vectors of a request, in the order of their rows' keys. */
 typedef struct Walk
 {
 	SearchSource *source;
 	SearchRequest request;
 	double		threshold;
 	ReturnSetInfo *rsinfo;
-	MemoryContext row_context;	/* reset after each row */
-	HTAB	   *seen;			/* clusters: hash of a key, in a cluster already */
+	MemoryContext row_context;	/* reset after each vector */
+	SPIPlanPtr	plans[NLIMITS]; /* with an index, made when first needed */
+	SPIPlanPtr	exact;			/* all that are near enough */
+	SearchSeen *seen;			/* clusters: hash of a key, its cluster */
 	int			clusters;
+	uint64		leader;			/* hash of the last leader's key */
 } Walk;
+
+typedef struct Near
+{
+	Jsonb	   *key;
+	double		score;
+} Near;
+
+typedef struct NearRows
+{
+	int			count;
+	Near	   *rows;
+} NearRows;
 
 /* Two rows with one hash would meet in 64 bits: for a million rows, once in 10^7 times. */
 static uint64
@@ -60,63 +85,153 @@ put(Walk *walk, Datum first, Jsonb *second, double score)
 	tuplestore_putvalues(walk->rsinfo->setResult, walk->rsinfo->setDesc, values, nulls);
 }
 
+/* ---- neighbors --------------------------------------------------------------------------- */
+
+/* The nearest rows of the request to $1, by an index where that is cheaper, or by comparing all. */
+static SPIPlanPtr
+neighbor_plan(Walk *walk, int limit, bool exact)
+{
+	SearchSource *source = walk->source;
+	char	   *distance = psprintf("%s OPERATOR(%s.%s) $1", source->vector, source->vector_schema,
+									source->metric->operator);
+	Oid			vector = embed_vector_type()->type;
+	StringInfoData sql;
+	SPIPlanPtr	plan;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT %s, r.d FROM (SELECT %s, (%s)::pg_catalog.float8 AS d FROM %s WHERE %s IS NOT NULL",
+					 source->key_json, source->key_columns, distance, source->from, source->vector);
+	search_append_conditions(&sql, source, &walk->request);
+	appendStringInfo(&sql, " ORDER BY %s%s LIMIT %d) AS r", distance,
+					 exact ? " OPERATOR(pg_catalog.+) 0::pg_catalog.float8" : "", limit);
+	plan = SPI_prepare_cursor(sql.data, 1, &vector, CURSOR_OPT_GENERIC_PLAN);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare: %s", SPI_result_code_string(SPI_result));
+	return plan;
+}
+
+/* Run the plan: the rows that are near enough, in no order, of *found. */
+static NearRows
+run_neighbors(Walk *walk, SPIPlanPtr plan, Datum vector, int *found)
+{
+	NearRows	near = {0};
+
+	if (SPI_execute_plan(plan, &vector, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not search vectorizer \"%s\"", walk->source->def->name);
+	*found = (int) SPI_processed;
+	near.rows = MemoryContextAlloc(walk->row_context, sizeof(Near) * Max(SPI_processed, 1));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		bool		isnull;
+		double		distance = DatumGetFloat8(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &isnull));
+		double		score = search_score(walk->source->metric, distance);
+		MemoryContext old;
+
+		if (isnan(score) || score < walk->threshold)
+			continue;
+		old = MemoryContextSwitchTo(walk->row_context);
+		near.rows[near.count].key =
+			(Jsonb *) PG_DETOAST_DATUM_COPY(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull));
+		near.rows[near.count++].score = score;
+		MemoryContextSwitchTo(old);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return near;
+}
+
+/*
+ * The rows whose score against a vector is at least the threshold, at most
+ * SEARCH_MAX_ROWS.  More are asked for only while all that came are so near; an
+ * index that ended before one was too far is not believed.
+ */
+static NearRows
+search_near(Walk *walk, Datum vector)
+{
+	NearRows	near = {0};
+	int			found;
+
+	for (int i = 0; i < NLIMITS; i++)
+	{
+		if (walk->plans[i] == NULL)
+			walk->plans[i] = neighbor_plan(walk, limits[i], false);
+		near = run_neighbors(walk, walk->plans[i], vector, &found);
+		if (near.count < found)
+			return near;
+		if (found < limits[i])
+		{
+			if (!search_plan_uses_vector_index(walk->plans[i]))
+				return near;
+			break;
+		}
+		if (i == NLIMITS - 1)
+			return near;
+	}
+	if (walk->exact == NULL)
+		walk->exact = neighbor_plan(walk, SEARCH_MAX_ROWS, true);
+	return run_neighbors(walk, walk->exact, vector, &found);
+}
+
+/* ---- visits -------------------------------------------------------------------------------- */
+
 /* The smaller key first, so that a pair found from both sides is the same pair. */
 static void
-visit_for_pairs(Walk *walk, Jsonb *key)
+visit_for_pairs(Walk *walk, Jsonb *key, Datum vector)
 {
-	SearchRows	rows = search_near(walk->source, &walk->request, walk->threshold, walk->row_context);
+	NearRows	near = search_near(walk, vector);
 
-	for (int i = 0; i < rows.count; i++)
+	for (int i = 0; i < near.count; i++)
 	{
-		int			order = compareJsonbContainers(&key->root, &rows.rows[i].key->root);
+		int			order = compareJsonbContainers(&key->root, &near.rows[i].key->root);
 
 		if (order < 0)
-			put(walk, JsonbPGetDatum(key), rows.rows[i].key, rows.rows[i].score);
+			put(walk, JsonbPGetDatum(key), near.rows[i].key, near.rows[i].score);
 		else if (order > 0)
-			put(walk, JsonbPGetDatum(rows.rows[i].key), key, rows.rows[i].score);
+			put(walk, JsonbPGetDatum(near.rows[i].key), key, near.rows[i].score);
 	}
 }
 
-/* True when the key was new. */
-static bool
-take(Walk *walk, Jsonb *key)
+/*
+ * A row that is in no cluster leads a new one, of all rows near to it that
+ * are in none.  A leader of many vectors comes once for each, one after the
+ * other, and may find a row again.
+ */
+static void
+visit_for_clusters(Walk *walk, Jsonb *key, Datum vector)
 {
 	uint64		hash = key_hash(key);
-	bool		found;
+	NearRows	near;
 
-	(void) hash_search(walk->seen, &hash, HASH_ENTER, &found);
-	if (!found && hash_get_num_entries(walk->seen) * (Size) 48 > work_mem * (Size) 1024)
-		ereport(ERROR, errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				errmsg("work_mem is too small for the clusters of %ld rows",
-					   hash_get_num_entries(walk->seen)),
-				errhint("It takes about 48 bytes for each row: raise work_mem, or use a filter."));
-	return !found;
-}
+	if (walk->clusters == 0 || hash != walk->leader)
+	{
+		if (search_seen_find(walk->seen, hash) != 0)
+			return;
+		walk->leader = hash;
+		search_seen_add(walk->seen, hash, ++walk->clusters);
+		put(walk, Int32GetDatum(walk->clusters), key, 1);
+	}
+	near = search_near(walk, vector);
+	for (int i = 0; i < near.count; i++)
+	{
+		uint64		found = key_hash(near.rows[i].key);
+		int			cluster = search_seen_find(walk->seen, found);
 
-/* A row that is in no cluster leads a new one, of all rows near to it that are in none. */
-static void
-visit_for_clusters(Walk *walk, Jsonb *key)
-{
-	uint64		hash = key_hash(key);
-	SearchRows	rows;
-
-	if (hash_search(walk->seen, &hash, HASH_FIND, NULL) != NULL)
-		return;
-	(void) take(walk, key);
-	put(walk, Int32GetDatum(++walk->clusters), key, 1);
-	rows = search_near(walk->source, &walk->request, walk->threshold, walk->row_context);
-	for (int i = 0; i < rows.count; i++)
-		if (take(walk, rows.rows[i].key))
-			put(walk, Int32GetDatum(walk->clusters), rows.rows[i].key, rows.rows[i].score);
+		if (found == hash || (cluster != 0 && cluster != walk->clusters))
+			continue;
+		if (cluster == 0)
+			search_seen_add(walk->seen, found, walk->clusters);
+		put(walk, Int32GetDatum(walk->clusters), near.rows[i].key, near.rows[i].score);
+	}
 }
 
 static void
-walk_rows(Walk *walk, void (*visit) (Walk *walk, Jsonb *key))
+walk_rows(Walk *walk, void (*visit) (Walk *walk, Jsonb *key, Datum vector))
 {
 	StringInfoData sql;
 	SPIPlanPtr	plan;
 	Portal		portal;
 	uint64		found;
+	int			guc_level;
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT %s, r.v FROM (SELECT %s, %s AS v FROM %s WHERE %s IS NOT NULL",
@@ -127,6 +242,9 @@ walk_rows(Walk *walk, void (*visit) (Walk *walk, Jsonb *key))
 	plan = SPI_prepare(sql.data, 0, NULL);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare: %s", SPI_result_code_string(SPI_result));
+	guc_level = NewGUCNestLevel();
+	search_relax_indexes();
+	search_lower_effort();
 	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
 	do
 	{
@@ -140,17 +258,18 @@ walk_rows(Walk *walk, void (*visit) (Walk *walk, Jsonb *key))
 			MemoryContext old = MemoryContextSwitchTo(walk->row_context);
 			bool		isnull;
 			Datum		key = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
+			Datum		vector = PointerGetDatum(
+				PG_DETOAST_DATUM_COPY(SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull)));
 
 			CHECK_FOR_INTERRUPTS();
-			walk->request.vector = PointerGetDatum(
-				PG_DETOAST_DATUM_COPY(SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull)));
-			visit(walk, (Jsonb *) PG_DETOAST_DATUM_COPY(key));
+			visit(walk, (Jsonb *) PG_DETOAST_DATUM_COPY(key), vector);
 			MemoryContextSwitchTo(old);
 			MemoryContextReset(walk->row_context);
 		}
 		SPI_freetuptable(table);
 	} while (found == FETCH);
 	SPI_cursor_close(portal);
+	AtEOXact_GUC(false, guc_level);
 }
 
 /* (name text, threshold float8, filter jsonb, namespace text) */
@@ -163,11 +282,6 @@ start_walk(FunctionCallInfo fcinfo, Walk *walk)
 				errmsg("name and threshold must not be null"));
 	walk->source = search_source(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	walk->threshold = PG_GETARG_FLOAT8(1);
-	if (walk->source->chunked)
-		ereport(ERROR,
-				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("vectorizer \"%s\" has many vectors for a row", walk->source->def->name),
-				errhint("Make another vectorizer of the table without chunking."));
 	walk->request.filter = PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2);
 	walk->request.namespace = PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3));
 	walk->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -187,19 +301,21 @@ groups_pairs(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* vecsync.clusters(name, threshold, filter, namespace) -> (cluster int, key jsonb, score float8) */
+/*
+ * vecsync._clusters(name, threshold, filter, namespace) -> (cluster int, key jsonb,
+ * score float8); of rows with many vectors, each may come several times in its cluster
+ */
 Datum
 groups_clusters(PG_FUNCTION_ARGS)
 {
-	HASHCTL control = {
-		.keysize = sizeof(uint64), .entrysize = sizeof(uint64), .hcxt = CurrentMemoryContext};
 	Walk		walk = {0};
 
 	start_walk(fcinfo, &walk);
-	walk.seen = hash_create("vecsync clusters", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	walk.seen = search_seen_create(work_mem * (Size) 1024);
 	SPI_connect();
 	walk_rows(&walk, visit_for_clusters);
 	SPI_finish();
+	search_seen_free(walk.seen);
 	return (Datum) 0;
 }
 

@@ -19,14 +19,18 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 
 #include "search/embed.h"
 #include "search/search.h"
 
 #define RRF_CONSTANT 60.0
 #define CHUNKS_PER_ROW 4		/* chunks to look at for each row wanted, at first */
-#define NEAR_FIRST 10
 #define TIES 100				/* rows at the distance of the last one, at most, before all are compared */
+#define DEFAULT_EFFORT "40"	/* hnsw.ef_search, unless set */
+#define NEAR_EFFORT "12"
+#define FILTERED_MORE_MIN 30	/* rows to ask an index for beyond those wanted, when there are conditions */
+#define FILTERED_MORE_MAX 300
 
 /* Larger is nearer; for cosine 1 is identical. */
 double
@@ -177,7 +181,7 @@ run_vector(SearchSource *source, SearchRequest *request, int limit, bool exact, 
 		keep_best_chunks(&rows);
 	if (exact)
 		*enough = true;
-	else if (found < limit && rows.count < top_k)
+	else if (found < limit && (rows.count < top_k || limit > top_k + 1))
 		*enough = !search_plan_uses_vector_index(plan);
 	else if (rows.count < top_k)
 		*enough = false;		/* more chunks than rows */
@@ -186,6 +190,59 @@ run_vector(SearchSource *source, SearchRequest *request, int limit, bool exact, 
 			rows.rows[top_k - 1].score != rows.rows[rows.count - 1].score;
 	rows.count = Min(rows.count, top_k);
 	return rows;
+}
+
+/* Set a variable of the vector extension for what follows in this nest level, where there is that variable. */
+static void
+set_if_known(const char *name, const char *value)
+{
+	(void) embed_vector_type(); /* loads the library that has it */
+	if (GetConfigOption(name, true, false) != NULL)
+		(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * An index may give rows a little out of order rather than hold them back:
+ * the statement sorts what it gets.  What it gives goes on until there are
+ * enough.
+ */
+void
+search_relax_indexes(void)
+{
+	set_if_known("hnsw.iterative_scan", "relaxed_order");
+	set_if_known("ivfflat.iterative_scan", "relaxed_order");
+}
+
+/*
+ * For what is near by itself, and is looked for from both sides, half the
+ * candidates will do.  Another number than the usual one is somebody's choice.
+ */
+void
+search_lower_effort(void)
+{
+	const char *value = embed_vector_type() ? GetConfigOption("hnsw.ef_search", true, false) : NULL;
+	const char *usual = value ? GetConfigOptionResetString("hnsw.ef_search") : NULL;
+
+	if (value != NULL && strcmp(value, DEFAULT_EFFORT) == 0 && strcmp(usual, DEFAULT_EFFORT) == 0)
+		set_if_known("hnsw.ef_search", NEAR_EFFORT);
+}
+
+/*
+ * How many rows to ask an index for.  It finds the nearest of all rows well,
+ * but knows nothing of conditions: of those that satisfy them, the first few
+ * that it meets are not always the nearest.  Among some more they are.
+ */
+static int
+rows_to_ask(SearchSource *source, SearchRequest *request)
+{
+	bool		conditions = request->filter != NULL || request->namespace != NULL || list_length(request->exclude) > 1 ||
+		check_enable_rls(source->def->source, InvalidOid, true) == RLS_ENABLED;
+
+	if (source->chunked && !request->ungrouped)
+		return request->top_k * CHUNKS_PER_ROW + TIES;
+	if (!conditions)
+		return request->top_k + 1;
+	return request->top_k + Min(Max(3 * request->top_k, FILTERED_MORE_MIN), FILTERED_MORE_MAX);
 }
 
 /*
@@ -197,60 +254,24 @@ run_vector(SearchSource *source, SearchRequest *request, int limit, bool exact, 
 SearchRows
 search_vector_leg(SearchSource *source, SearchRequest *request, MemoryContext context)
 {
+	int			guc_level = NewGUCNestLevel();
+	int			limit = rows_to_ask(source, request);
 	bool		enough;
 	SearchRows	rows;
 
-	if (source->chunked && !request->ungrouped)
-		rows = run_vector(source, request, request->top_k * CHUNKS_PER_ROW + TIES, false, context, &enough);
-	else
-	{
-		rows = run_vector(source, request, request->top_k + 1, false, context, &enough);
-		if (!enough && rows.count == request->top_k)
-			rows = run_vector(source, request, request->top_k + TIES, false, context, &enough);
-	}
+	search_relax_indexes();
+	rows = run_vector(source, request, limit, false, context, &enough);
+	if (!enough && limit == request->top_k + 1 && rows.count == request->top_k)
+		rows = run_vector(source, request, request->top_k + TIES, false, context, &enough);
 	if (!enough)
 		rows = run_vector(source, request, request->top_k, true, context, &enough);
+	AtEOXact_GUC(false, guc_level);
 	for (int i = 0; i < rows.count; i++)
 	{
 		rows.rows[i].score = search_score(source->metric, rows.rows[i].score);
 		rows.rows[i].vector_score = rows.rows[i].score;
 		rows.rows[i].has_vector_score = true;
 	}
-	return rows;
-}
-
-/*
- * The rows whose score is at least the threshold, nearest first, at most
- * SEARCH_MAX_ROWS: more are asked for only while all that came are so near.
- */
-SearchRows
-search_near(SearchSource *source, SearchRequest *request, double threshold, MemoryContext context)
-{
-	static const int limits[] = {NEAR_FIRST, 1000, SEARCH_MAX_ROWS};
-	SearchRows	rows = {0};
-	int			n = 0;
-
-	for (int i = 0; i < lengthof(limits); i++)
-	{
-		SearchRequest loose = *request;
-		bool		enough;
-
-		/* no row but those asked for is looked at, so ties do not count */
-		loose.top_k = limits[i];
-		rows = run_vector(source, &loose, limits[i], false, context, &enough);
-		if (!enough && rows.count < limits[i] &&
-			(rows.count == 0 || search_score(source->metric, rows.rows[rows.count - 1].score) >= threshold))
-			rows = run_vector(source, &loose, limits[i], true, context, &enough);
-		for (n = 0; n < rows.count; n++)
-		{
-			rows.rows[n].score = search_score(source->metric, rows.rows[n].score);
-			if (rows.rows[n].score < threshold)
-				break;
-		}
-		if (n < limits[i])
-			break;
-	}
-	rows.count = n;
 	return rows;
 }
 

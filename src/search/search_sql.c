@@ -28,6 +28,7 @@
 #include "search/search.h"
 
 #define TRIGRAM_FLOOR "0.45"
+#define PLUS_ZERO "OPERATOR(pg_catalog.+) 0::pg_catalog.float8"
 
 /* ---- keys ---------------------------------------------------------------------------- */
 
@@ -245,8 +246,10 @@ append_outer_order(StringInfo sql, SearchSource *source, bool chunks)
 
 /*
  * Rows by distance, then by key.  The form for indexes asks only for the
- * distance inside, which is all that an index can give, and leaves the
- * order of equal ones to the outside; the other hides the distance from indexes.
+ * distance inside, which is all that an index can give, and sorts the rows
+ * again outside, by a sum that says nothing of the order they came in: an index
+ * may give them a little out of order.  The other form hides the distance from
+ * indexes.
  */
 char *
 search_vector_sql(SearchSource *source, SearchRequest *request, int limit, bool exact)
@@ -255,6 +258,8 @@ search_vector_sql(SearchSource *source, SearchRequest *request, int limit, bool 
 	char	   *distance = psprintf("%s OPERATOR(%s.%s) $1", source->vector, source->vector_schema,
 									source->metric->operator);
 
+	if (exact)
+		distance = psprintf("(%s) " PLUS_ZERO, distance);
 	initStringInfo(&sql);
 	begin_statement(&sql, source, request, distance, false);
 	appendStringInfo(&sql, " WHERE %s IS NOT NULL", source->vector);
@@ -275,11 +280,11 @@ search_vector_sql(SearchSource *source, SearchRequest *request, int limit, bool 
 		return sql.data;
 	}
 	if (exact)
-		appendStringInfo(&sql, " ORDER BY (%s) OPERATOR(pg_catalog.+) 0::pg_catalog.float8, %s%s", distance,
-						 source->key_order, source->chunked ? ", c.chunk_seq" : "");
+		appendStringInfo(&sql, " ORDER BY %s, %s%s", distance, source->key_order,
+						 source->chunked ? ", c.chunk_seq" : "");
 	else
 		appendStringInfo(&sql, " ORDER BY %s", distance);
-	appendStringInfo(&sql, " LIMIT %d) AS r ORDER BY r.d", limit);
+	appendStringInfo(&sql, " LIMIT %d) AS r ORDER BY r.d%s", limit, exact ? "" : " " PLUS_ZERO);
 	append_outer_order(&sql, source, source->chunked);
 	return sql.data;
 }
