@@ -53,8 +53,12 @@ is(sql(q{SELECT count(*) FROM vecsync.duplicates('items', 0.95, filter => '{"cat
 is(sql(q{SELECT count(*), count(DISTINCT key), min(cluster), max(cluster) = count(DISTINCT cluster), min(score) >= 0.8 FROM vecsync.clusters('items')}), '500|500|1|t|t', 'clusters: every row in one');
 is(sql(q{WITH c AS (SELECT * FROM vecsync.clusters('items', 0.9)), l AS (SELECT cluster, min((key->>'id')::int) AS leader FROM c GROUP BY 1)
 	SELECT count(*) FROM l a JOIN l b ON a.cluster < b.cluster JOIN items x ON x.id = a.leader JOIN items y ON y.id = b.leader WHERE 1 - (x.embedding <=> y.embedding) >= 0.9}), '0', 'leaders are not near to each other');
-fails(q{SET work_mem = '64kB'; CREATE TABLE wide (id int PRIMARY KEY, t text, embedding vector(8)); INSERT INTO wide SELECT i, '', ARRAY[i,1,1,1,1,1,1,1]::vector FROM generate_series(1, 2000) i;
-	SELECT vecsync.create_vectorizer('wide', model => 'm', content => 't', enqueue_existing => false); SELECT count(*) FROM vecsync.clusters('wide')}, qr/54000.*work_mem/s, 'clusters beyond work_mem');
+# Beyond work_mem what clusters remember goes to a file, and they are the same.
+sql(q{CREATE TABLE wide (id int PRIMARY KEY, t text, embedding vector(8)); INSERT INTO wide SELECT i, '', ARRAY[cos(i / 10), sin(i / 10), cos(i), sin(i), 0, 0, 0, 0]::vector FROM generate_series(1, 5000) i},
+	q{SELECT vecsync.create_vectorizer('wide', model => 'm', content => 't', enqueue_existing => false, index => '{"method": "none"}')});
+my $few = q{0.99, filter => '{"id": {"$lte": 3000}}'};
+is(sql(qq{SET work_mem = '64kB'; SET log_temp_files = 0; SELECT count(*), md5(string_agg(c::text, ',' ORDER BY c.key, c.cluster)) FROM vecsync.clusters('wide', $few) c}),
+	sql(qq{SELECT 3000, md5(string_agg(c::text, ',' ORDER BY c.key, c.cluster)) FROM vecsync.clusters('wide', $few) c}), 'clusters beyond work_mem');
 
 # ---- matrix, classify, context -----------------------------------------------------------------
 is(sql(q{SELECT count(*), bool_and(abs(score - (1 - (x.embedding <=> y.embedding))) < 1e-6), count(*) FILTER (WHERE a = b) FROM vecsync.similarity_matrix('items', ARRAY['1', '2', '9999', '251']::jsonb[])
@@ -72,6 +76,22 @@ sql(q{CREATE TABLE long (id int PRIMARY KEY, t text); INSERT INTO long VALUES (1
 VecsyncNode::vectorizer($node, $service, 'long', 't');
 VecsyncNode::settle($node, 'long');
 like(sql(q{SELECT vecsync.context('long', 'needle', max_chars => 100)}), qr/^\.\.\..*needle.*\.\.\.$/, 'a long text is cut around the words of the query');
+
+# ---- documents: the best of all pairs of chunks counts ------------------------------------------
+sql(q{CREATE TABLE papers (id int PRIMARY KEY, body text, tenant text); INSERT INTO papers SELECT i, format('a%s b%s. c%s d%s. e%s f%s.', i, i, i % 7, i % 7, i, i), 'n' || i % 2 FROM generate_series(1, 21) i});
+VecsyncNode::vectorizer($node, $service, 'papers', 'body', q{chunking => '{"method": "words", "size": 2}', destination => 'table'});
+ok(VecsyncNode::settle($node, 'papers'), 'chunks embedded');
+my $of_chunks = q{FROM (SELECT x.id AS x, y.id AS y, max(1 - (x.embedding <=> y.embedding)) AS s FROM papers_chunks x JOIN papers_chunks y ON x.id < y.id %s GROUP BY 1, 2) p WHERE s >= %s};
+for my $threshold (0.999, 0.6)
+{
+	is(sql("SELECT string_agg(concat_ws(' ', a->>'id', b->>'id', round(score::numeric, 5)), ',' ORDER BY a, b) FROM vecsync.duplicates('papers', $threshold)"),
+		sql('SELECT string_agg(concat_ws(\' \', x, y, round(s::numeric, 5)), \',\' ORDER BY x, y) ' . sprintf($of_chunks, '', $threshold)), "documents with a piece in common, at $threshold");
+}
+is(sql(q{SELECT count(*), count(DISTINCT key), count(DISTINCT cluster), bool_and((key->>'id')::int % 7 = cluster % 7) FROM vecsync.clusters('papers', 0.999)}), '21|21|7|t', 'clusters of documents');
+is(sql(q{WITH c AS (SELECT * FROM vecsync.clusters('papers', 0.6)), l AS (SELECT cluster, min((key->>'id')::int) AS leader FROM c GROUP BY 1)
+	SELECT bool_and(abs(c.score - b.s) < 1e-6) FROM c JOIN l USING (cluster), LATERAL (SELECT max(1 - (x.embedding <=> y.embedding)) AS s
+	FROM papers_chunks x, papers_chunks y WHERE x.id = l.leader AND y.id = (c.key->>'id')::int) b}), 't', 'with the score of the best pair of chunks');
+is(sql(q{SELECT count(*) FROM vecsync.duplicates('papers', 0.999, filter => '{"tenant": "n1"}')}), sql('SELECT count(*) ' . sprintf($of_chunks, q{AND x.id % 2 = 1 AND y.id % 2 = 1}, 0.999)), 'duplicates of documents under a filter');
 
 # ---- the index ------------------------------------------------------------------------------
 SKIP:
