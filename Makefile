@@ -8,6 +8,7 @@
 #   make test-matrix     every test on PostgreSQL 16, 17 and 18, in chroots (root)
 #   make soak DURATION=seconds SEED=n     random work, faults and kills; then everything has to be in step
 #   make bench-sync      figures of the sync, one line each
+#   make bench-search    searches under filters against exact search
 #   make check-style     formatting rules and the order of the rooms
 #
 # COPT='-Werror' turns warnings into errors; DEBUG_POINTS=1 compiles in the
@@ -124,6 +125,9 @@ soak:
 
 bench-sync:
 	@test/bench/sync.sh
+
+bench-search:
+	@test/bench/search.sh
 
 check-style:
 	@tools/check_style.py

@@ -107,7 +107,9 @@ extern SearchSource *search_source(const char *name);
 
 /* A saved plan of a statement with one parameter, the vector; valid until the next call. */
 extern SPIPlanPtr search_plan(const char *sql, Oid vector_type);
-extern bool search_plan_uses_vector_index(SPIPlanPtr plan);
+
+/* kept: by SPI_keepplan. */
+extern bool search_plan_uses_vector_index(SPIPlanPtr plan, bool kept);
 
 /* ---- search_sql.c ---- */
 extern char *search_key_condition(SearchSource *source, Jsonb *key);

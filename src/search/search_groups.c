@@ -35,8 +35,8 @@ PG_FUNCTION_INFO_V1(groups_vectors);
 PG_FUNCTION_INFO_V1(groups_mean);
 
 /*
- * Neighbors to ask for, one after the other, until one is too far: most rows have none that is near.  The row itself
- * is the first.
+ * Neighbors to ask for, one after the other, until one is too far: most rows
+ * have none that is near.  The row itself is the first.
  */
 static const int limits[] = {3, 30, 300, SEARCH_MAX_ROWS};
 
@@ -99,7 +99,9 @@ neighbor_plan(Walk *walk, int limit, bool exact)
 	SPIPlanPtr	plan;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT %s, r.d FROM (SELECT %s, (%s)::pg_catalog.float8 AS d FROM %s WHERE %s IS NOT NULL",
+	appendStringInfo(&sql,
+					 "SELECT %s, r.d FROM (SELECT %s, (%s)::pg_catalog.float8 AS d FROM %s "
+					 "WHERE %s IS NOT NULL",
 					 source->key_json, source->key_columns, distance, source->from, source->vector);
 	search_append_conditions(&sql, source, &walk->request);
 	appendStringInfo(&sql, " ORDER BY %s%s LIMIT %d) AS r", distance,
@@ -160,7 +162,7 @@ search_near(Walk *walk, Datum vector)
 			return near;
 		if (found < limits[i])
 		{
-			if (!search_plan_uses_vector_index(walk->plans[i]))
+			if (!search_plan_uses_vector_index(walk->plans[i], false))
 				return near;
 			break;
 		}

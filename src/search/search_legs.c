@@ -182,7 +182,7 @@ run_vector(SearchSource *source, SearchRequest *request, int limit, bool exact, 
 	if (exact)
 		*enough = true;
 	else if (found < limit && (rows.count < top_k || limit > top_k + 1))
-		*enough = !search_plan_uses_vector_index(plan);
+		*enough = !search_plan_uses_vector_index(plan, true);
 	else if (rows.count < top_k)
 		*enough = false;		/* more chunks than rows */
 	else
@@ -192,7 +192,7 @@ run_vector(SearchSource *source, SearchRequest *request, int limit, bool exact, 
 	return rows;
 }
 
-/* Set a variable of the vector extension for what follows in this nest level, where there is that variable. */
+/* Set a variable of the vector extension in this nest level, where there is that variable. */
 static void
 set_if_known(const char *name, const char *value)
 {
@@ -220,10 +220,12 @@ search_relax_indexes(void)
 void
 search_lower_effort(void)
 {
-	const char *value = embed_vector_type() ? GetConfigOption("hnsw.ef_search", true, false) : NULL;
-	const char *usual = value ? GetConfigOptionResetString("hnsw.ef_search") : NULL;
+	const char *value;
 
-	if (value != NULL && strcmp(value, DEFAULT_EFFORT) == 0 && strcmp(usual, DEFAULT_EFFORT) == 0)
+	(void) embed_vector_type(); /* loads the library that has it */
+	value = GetConfigOption("hnsw.ef_search", true, false);
+	if (value != NULL && strcmp(value, DEFAULT_EFFORT) == 0
+		&& strcmp(GetConfigOptionResetString("hnsw.ef_search"), DEFAULT_EFFORT) == 0)
 		set_if_known("hnsw.ef_search", NEAR_EFFORT);
 }
 
@@ -235,7 +237,8 @@ search_lower_effort(void)
 static int
 rows_to_ask(SearchSource *source, SearchRequest *request)
 {
-	bool		conditions = request->filter != NULL || request->namespace != NULL || list_length(request->exclude) > 1 ||
+	bool		conditions = request->filter != NULL || request->namespace != NULL ||
+		list_length(request->exclude) > 1 ||
 		check_enable_rls(source->def->source, InvalidOid, true) == RLS_ENABLED;
 
 	if (source->chunked && !request->ungrouped)

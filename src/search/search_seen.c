@@ -54,7 +54,8 @@ seek(BufFile *file, uint64 place)
 
 	/* by blocks, since a file may be longer than an offset in one of its segments */
 	if (BufFileSeekBlock(file, (long) (place / per_block)) != 0 ||
-		(place % per_block != 0 && BufFileSeek(file, 0, (place % per_block) * sizeof(SeenPlace), SEEK_CUR) != 0))
+		(place % per_block != 0 &&
+		 BufFileSeek(file, 0, (place % per_block) * sizeof(SeenPlace), SEEK_CUR) != 0))
 		ereport(ERROR, errcode_for_file_access(), errmsg("could not seek in a temporary file"));
 }
 

@@ -9,7 +9,7 @@
 
 typedef struct SearchSeen SearchSeen;
 
-/* Lives in the current memory context and resource owner; beyond 'memory' bytes it goes to a temporary file. */
+/* In the current memory context and resource owner; beyond 'memory' bytes it goes to a temporary file. */
 extern SearchSeen *search_seen_create(Size memory);
 extern void search_seen_free(SearchSeen *seen);
 

@@ -374,7 +374,7 @@ has_ordered_scan(Plan *plan)
 
 /* Does it read rows by their distance from an index, which may give up before it has enough? */
 bool
-search_plan_uses_vector_index(SPIPlanPtr plan)
+search_plan_uses_vector_index(SPIPlanPtr plan, bool kept)
 {
 	CachedPlan *cached = SPI_plan_get_cached_plan(plan);
 	bool		result = false;
@@ -388,6 +388,6 @@ search_plan_uses_vector_index(SPIPlanPtr plan)
 
 		result |= has_ordered_scan(statement->planTree);
 	}
-	ReleaseCachedPlan(cached, CurrentResourceOwner);
+	ReleaseCachedPlan(cached, kept ? CurrentResourceOwner : NULL);
 	return result;
 }
