@@ -5,17 +5,21 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/relation.h"
 #include "access/relscan.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "optimizer/plancat.h"
 #include "pgstat.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -113,19 +117,45 @@ read_progress(int vectorizer)
 	return result;
 }
 
+/* As the planner sees it: by the table's present size, whether it was ever analyzed or not. */
+static int64
+estimated_rows(Oid source)
+{
+	double		total = 0;
+	ListCell   *lc;
+
+	foreach(lc, find_all_inheritors(source, NoLock, NULL))
+	{
+		Relation	rel = ConditionalLockRelationOid(lfirst_oid(lc), AccessShareLock) ?
+			try_relation_open(lfirst_oid(lc), NoLock) : NULL;
+		BlockNumber pages;
+		double		rows;
+		double		visible;
+
+		if (rel == NULL)
+			continue;
+		if (RELKIND_HAS_TABLE_AM(rel->rd_rel->relkind))
+		{
+			estimate_rel_size(rel, NULL, &pages, &rows, &visible);
+			total += rows;
+		}
+		relation_close(rel, AccessShareLock);
+	}
+	return (int64) total;
+}
+
 /* Rows of the table and rows that have a vector: counted, or of a large table estimated. */
 static void
 count_rows(const CatalogVectorizer *v, int64 pending, int64 *rows, int64 *embedded)
 {
 	CatalogScope scope;
 	bool		isnull;
-	char	   *sql = psprintf("SELECT reltuples::int8 FROM pg_catalog.pg_class WHERE oid = %u", v->source);
+	char	   *sql;
 
-	if (SPI_execute(sql, true, 1) != SPI_OK_SELECT || SPI_processed == 0)
-		return;
-	*rows = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	if (*rows > COUNT_EXACTLY_UP_TO)
+	*rows = estimated_rows(v->source);
+	if (*rows > COUNT_EXACTLY_UP_TO || !ConditionalLockRelationOid(v->source, AccessShareLock))
 	{
+		/* nor does the status wait for somebody who has the table to himself */
 		*embedded = Max(0, *rows - pending);
 		return;
 	}

@@ -68,6 +68,7 @@ $holder->query_safe(q{UPDATE t SET body = 'from the holder' WHERE id = 50; COMMI
 $holder->query_safe(q{BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE});
 sql(q{UPDATE other SET body = 'while the other table is locked ' || id});
 ok(VecsyncNode::settle($node, 'other'), 'a locked table does not hold up other tables');
+is(sql(q{SET statement_timeout = '60s'; SELECT count(*) FROM vecsync.status}), '2', 'nor the status');
 $holder->query_safe('COMMIT');
 $holder->quit;
 ok(VecsyncNode::settle($node, 't'), 'unlocked');
