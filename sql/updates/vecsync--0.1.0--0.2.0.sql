@@ -1276,3 +1276,22 @@ BEGIN
 END
 $do$;
 DROP TABLE vecsync_rights;
+
+CREATE FUNCTION vecsync._clusters(name text, threshold double precision, filter jsonb, namespace text,
+        OUT cluster integer, OUT key jsonb, OUT score double precision)
+    RETURNS SETOF record LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 1000 AS 'MODULE_PATHNAME', 'groups_clusters';
+
+CREATE OR REPLACE FUNCTION vecsync.clusters(name text, threshold double precision DEFAULT 0.8, filter jsonb DEFAULT NULL,
+        namespace text DEFAULT NULL)
+    RETURNS TABLE (cluster integer, key jsonb, score double precision)
+    LANGUAGE sql STABLE PARALLEL RESTRICTED COST 1000000 ROWS 1000
+BEGIN ATOMIC
+    SELECT c.cluster, c.key, max(c.score)
+    FROM vecsync._clusters(clusters.name, clusters.threshold, clusters.filter, clusters.namespace) c
+    GROUP BY c.cluster, c.key ORDER BY 1, 3 DESC, 2;
+END;
+COMMENT ON FUNCTION vecsync.clusters IS
+'Every row in one cluster: in the order of keys, a row that is in none leads a new one, of all rows in none whose score against it is at least the threshold; score is that against the leader, and 1 for the leader itself. Of a chunked vectorizer the best of all pairs of chunks counts.';
+
+COMMENT ON FUNCTION vecsync.duplicates IS
+'Pairs of rows whose score is at least the threshold, each once, nearest first. Each row is searched for, by the index where there is one; of a row at most 10,000 duplicates are looked at. Of a chunked vectorizer the best of all pairs of chunks counts: rows that have a piece in common.';
