@@ -2,6 +2,10 @@
 \set SHOW_CONTEXT never
 CREATE EXTENSION vecsync CASCADE;
 
+-- no type that would stop pg_upgrade
+SELECT a.attrelid::regclass, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE c.relnamespace = 'vecsync'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+    AND format_type(a.atttypid, NULL) ~ '^reg(collation|config|dictionary|namespace|oper|operator|proc|procedure)';
 -- every public function has a comment; the names that begin with _ are not public
 SELECT p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = 'vecsync' AND p.proname NOT LIKE '\_%' AND obj_description(p.oid, 'pg_proc') IS NULL;

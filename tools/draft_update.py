@@ -80,22 +80,26 @@ def main():
     after = {key(s): s for s in new if made(s)}
     print("-- by hand: " + ", ".join(" ".join(key(s)) for s in new if key(s) in before and normal(s) not in known
                                      and made(s)[0] not in ("FUNCTION", "VIEW")))
-    # the newest first: others are written in terms of the older
-    dropped = []
-    for s in reversed(old):
-        if made(s) and (key(s) not in after or made(s)[0] == "FUNCTION" and header(after[key(s)]) != header(s)):
-            print(f"DROP {' '.join(key(s))};")
-            dropped.append(made(s)[1])
+
+    def goes(s):
+        return made(s) and (key(s) not in after or made(s)[0] == "FUNCTION" and header(after[key(s)]) != header(s))
+
+    # views go with the functions they read; the newest first, for they are written in terms of the older
+    functions = [made(s)[1] for s in old if goes(s) and made(s)[0] == "FUNCTION"]
+    gone = [s for s in old if goes(s) or made(s) and made(s)[0] == "VIEW" and any(f + "(" in s for f in functions)]
+    dropped = [made(s)[1] for s in gone]
+    for s in reversed(gone):
+        print(f"DROP {' '.join(key(s))};")
     for s in new:
-        about = re.match(r"(?:COMMENT|REVOKE|GRANT)\b.*?\bON FUNCTION ([\w.]+)", s, re.S)
-        if normal(s) in known and not (about and about.group(1) in dropped):
-            continue
+        about = re.match(r"(?:COMMENT|REVOKE|GRANT)\b.*?\bON (?:FUNCTION |VIEW )?([\w.]+)", s, re.S)
         kind = made(s)
+        if normal(s) in known and not (about and about.group(1) in dropped) and not (kind and kind[1] in dropped):
+            continue
         if kind and kind[0] == "FUNCTION" and key(s) in before and header(before[key(s)]) == header(s):
             s = s.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)
-        elif kind and kind[0] == "VIEW" and key(s) in before:
+        elif kind and kind[0] == "VIEW" and key(s) in before and kind[1] not in dropped:
             s = s.replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1)
-        elif kind and key(s) in before and kind[0] != "FUNCTION":
+        elif kind and key(s) in before and kind[0] not in ("FUNCTION", "VIEW"):
             continue
         print("\n" + s)
 

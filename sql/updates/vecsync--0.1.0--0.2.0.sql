@@ -19,6 +19,16 @@ UPDATE vecsync.secret s SET owner = (SELECT extowner FROM pg_catalog.pg_extensio
     urls = (SELECT pg_catalog.array_agg(DISTINCT m.url) FROM vecsync.model m WHERE m.secret = s.name);
 ALTER TABLE vecsync.secret ALTER COLUMN owner SET NOT NULL;
 
+ALTER TABLE vecsync.vectorizer ADD COLUMN generation integer NOT NULL DEFAULT 1,
+    ADD COLUMN successor_of integer UNIQUE REFERENCES vecsync.vectorizer (id) ON DELETE CASCADE,
+    ADD COLUMN cutover text CHECK (cutover IN ('auto', 'manual')),
+    ADD COLUMN pending_index jsonb,
+    ADD COLUMN retired xid8;
+-- regconfig in a table stops pg_upgrade
+ALTER TABLE vecsync.vectorizer ALTER COLUMN text_config TYPE text USING text_config::text;
+
+DROP VIEW vecsync.status;
+DROP FUNCTION vecsync._status();
 DROP FUNCTION vecsync.create_vectorizer(regclass, text, text, text, jsonb, text, text, jsonb, name, regconfig, boolean, boolean);
 DROP FUNCTION vecsync._create_vectorizer(regclass, text, text, text, jsonb, text, text, jsonb, name, regconfig, boolean, boolean, text);
 DROP FUNCTION vecsync._create_triggers(integer, text, regclass, name[]);
@@ -31,6 +41,14 @@ COMMENT ON COLUMN vecsync.model.owner IS 'who registered the URL, or changed it 
 COMMENT ON COLUMN vecsync.model.users IS 'who may use the model beside its owner; - is everyone; see vecsync.grant_model';
 
 COMMENT ON COLUMN vecsync.secret.urls IS 'prefixes of the URLs it may be sent to; NULL: those of models of its owner and of superusers';
+
+COMMENT ON COLUMN vecsync.vectorizer.successor_of IS 'of a generation that is being made: the vectorizer whose name it will take; see vecsync.alter_vectorizer';
+
+COMMENT ON COLUMN vecsync.vectorizer.cutover IS 'when it takes it: auto, as soon as nothing is missing, or manual, by vecsync.cutover';
+
+COMMENT ON COLUMN vecsync.vectorizer.pending_index IS 'the index to make once its rows are there';
+
+COMMENT ON COLUMN vecsync.vectorizer.retired IS 'the transaction that put the next generation into its place; its vectors go when nobody can see what was before';
 
 CREATE FUNCTION vecsync._registrar() RETURNS regrole
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'embed_registrar';
@@ -237,8 +255,30 @@ REVOKE ALL ON FUNCTION vecsync._check_model_parameters() FROM PUBLIC;
 CREATE TRIGGER check_parameters BEFORE INSERT OR UPDATE ON vecsync.model
     FOR EACH ROW EXECUTE FUNCTION vecsync._check_model_parameters();
 
+CREATE OR REPLACE FUNCTION vecsync._drop_search(id integer, name text, source regclass, search_view regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    i regclass;
+BEGIN
+    IF EXISTS (SELECT FROM pg_class WHERE oid = search_view) THEN
+        EXECUTE format('DROP VIEW %s', search_view);
+    END IF;
+    FOR i IN SELECT x.indexrelid FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid
+             WHERE x.indrelid = source AND c.relname ~ format('^vecsync_%s_(text|trgm)_', id)
+    LOOP
+        EXECUTE format('DROP INDEX %s', i);
+    END LOOP;
+END
+$function$;
+
 CREATE FUNCTION vecsync._content(anyelement) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT $1::pg_catalog.text';
+
+CREATE OR REPLACE FUNCTION vecsync._object_name(id integer, what text, name text) RETURNS name
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+RETURN format('vecsync_%s_%s_%s', id, what, regexp_replace(name, '^generation \d+ of ', ''))::name;
 
 CREATE FUNCTION vecsync._create_triggers(id integer, name text, source regclass, columns name[], replica boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -259,6 +299,22 @@ BEGIN
         EXECUTE (SELECT format('ALTER TABLE %s ', source) || string_agg(format('ENABLE ALWAYS TRIGGER %I', vecsync._object_name(id, what, name)), ', ')
                  FROM unnest(ARRAY['write', 'update', 'truncate']) what);
     END IF;
+END
+$function$;
+
+CREATE FUNCTION vecsync._drop_triggers(id integer, source regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    t name;
+BEGIN
+    FOR t IN SELECT tgname FROM pg_trigger
+             WHERE tgrelid = source AND NOT tgisinternal AND tgparentid = 0
+               AND tgname ~ format('^vecsync_%s_(write|update|truncate)_', id)
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', t, source);
+    END LOOP;
 END
 $function$;
 
@@ -305,6 +361,33 @@ BEGIN
     PERFORM vecsync._give_to_owner('TABLE', chunks, source);
     PERFORM vecsync._give_to_owner('VIEW', format('%I.%I', schema, name || '_chunks'), source);
     RETURN chunks::regclass;
+END
+$function$;
+
+CREATE FUNCTION vecsync._create_content_view(id integer, name text, source regclass, keys name[], expression text, target name,
+        caller_path text) RETURNS regclass
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    relname name;
+    content_view text;
+    statement text;
+BEGIN
+    SELECT c.relname, format('%I.%I', n.nspname, vecsync._object_name(id, 'content', name)) INTO relname, content_view
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
+    statement := format('CREATE VIEW %s (%s, content%s) WITH (security_invoker) AS SELECT %s, %s%s FROM %s', content_view,
+                   (SELECT string_agg('k' || n, ', ' ORDER BY n) FROM generate_subscripts(keys, 1) n),
+                   CASE WHEN target IS NOT NULL THEN ', vector' ELSE '' END,
+                   (SELECT string_agg(format('%I.%I', relname, k), ', ' ORDER BY n) FROM unnest(keys) WITH ORDINALITY u(k, n)),
+                   expression, CASE WHEN target IS NOT NULL THEN format(', %I.%I', relname, target) ELSE '' END, source);
+    -- an expression's names are the caller's
+    PERFORM set_config('search_path', caller_path, true);
+    EXECUTE statement;
+    PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
+    PERFORM vecsync._give_to_owner('VIEW', content_view, source);
+    EXECUTE format('GRANT SELECT ON %s TO PUBLIC', content_view);   -- it shows what the caller may see of the table
+    RETURN content_view::regclass;
 END
 $function$;
 
@@ -429,6 +512,35 @@ END;
 COMMENT ON FUNCTION vecsync.create_vectorizer IS
 'Keeps a column of the table in step with the text of its rows and returns the vectorizer''s name (by default the table''s). content: a column, a template such as ''{name} by {artist}'' ({{ and }} for braces, NULL gives nothing), or ''='' and a SQL expression; chunking: for long texts, {"method": "words", "size": 512, "overlap": 0} as in vecsync.chunk; destination: ''column:NAME'', added if missing, or ''table'': a table of chunks of its own, which the view NAME_chunks joins with the source. index: {"method": "hnsw", "m": 16, "ef_construction": 64}, {"method": "ivfflat", "lists": 100} or {"method": "none"}. namespace: a column whose value separates rows, so that every search names one; text_config: a text search configuration for hybrid search, whose indexes are made at once (one more for misspelt words where pg_trgm is installed). Existing rows are embedded in the background unless enqueue_existing is false. replica: also follow changes that logical replication applies, and those under session_replication_role = replica. Only the owner of the table. Errors: 42501 not the owner, 42703 unknown column, 55000 no primary key, 42804 the column has another type, 42704 unknown model, 42710 the name is taken.';
 
+CREATE OR REPLACE FUNCTION vecsync.drop_vectorizer(name text, keep_data boolean DEFAULT true) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    v record;
+    next text;
+BEGIN
+    SELECT *, CASE WHEN x.chunk_table IS NULL THEN vecsync._target_column(x.content_view) END AS target_column INTO v
+    FROM vecsync.vectorizer x WHERE x.name = drop_vectorizer.name;
+    SELECT x.name INTO next FROM vecsync.vectorizer x WHERE x.successor_of = v.id;
+    IF FOUND THEN
+        PERFORM vecsync.drop_vectorizer(next, keep_data => false);
+    END IF;
+    PERFORM vecsync._forget_vectorizer(name);   -- checks that it exists and whose it is
+    PERFORM vecsync._drop_triggers(v.id, v.source);
+    EXECUTE format('DROP VIEW IF EXISTS %s', v.content_view);
+    PERFORM vecsync._drop_search(v.id, name, v.source, v.search_view);
+    IF v.chunk_table IS NOT NULL THEN
+        EXECUTE format('DROP VIEW IF EXISTS %s', vecsync._chunks_view(v.chunk_table, name));
+        IF NOT keep_data THEN
+            EXECUTE format('DROP TABLE IF EXISTS %s', v.chunk_table);
+        END IF;
+    ELSIF NOT keep_data THEN
+        EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS %I', v.source, v.target_column);
+    END IF;
+END
+$function$;
+
 CREATE FUNCTION vecsync._sweep(id integer) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'vectorizer_sweep';
 
@@ -465,303 +577,6 @@ BEGIN
         END IF;
         RAISE NOTICE 'vectorizer "%" is dropped with what it depends on', v.name;
     END LOOP;
-END
-$function$;
-
-CREATE TABLE vecsync.suspended (
-    vectorizer integer PRIMARY KEY REFERENCES vecsync.vectorizer (id) ON DELETE CASCADE,
-    digest text,                    -- of the keys and texts before; NULL: only the view of the chunks is away
-    content_view text,
-    search_view text,
-    statements text[] NOT NULL
-);
-
-REVOKE ALL ON vecsync.suspended FROM PUBLIC;
-
-COMMENT ON TABLE vecsync.suspended IS 'empty but within ALTER TABLE ... ALTER COLUMN ... TYPE or DROP COLUMN';
-
-CREATE FUNCTION vecsync._view_statements(view regclass) RETURNS SETOF text
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT format('CREATE VIEW %s %s AS %s', c.oid::regclass, 'WITH (' || array_to_string(c.reloptions, ', ') || ')',
-                  pg_get_viewdef(c.oid))
-    FROM pg_class c WHERE c.oid = _view_statements.view
-    UNION ALL
-    SELECT format('ALTER VIEW %s OWNER TO %I', c.oid::regclass, pg_get_userbyid(c.relowner)) FROM pg_class c WHERE c.oid = _view_statements.view
-    UNION ALL
-    SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, c.oid::regclass, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
-                  CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-    FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = _view_statements.view AND a.grantee <> c.relowner;
-END;
-
-REVOKE ALL ON FUNCTION vecsync._view_statements FROM PUBLIC;
-
-CREATE FUNCTION vecsync._suspend(id integer, digest text) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $function$
-#variable_conflict use_variable
-DECLARE
-    v record;
-    views regclass[];
-    view regclass;
-    made text[];
-    dropped text[] := '{}';
-    statement text;
-BEGIN
-    SELECT * INTO STRICT v FROM vecsync.vectorizer x WHERE x.id = _suspend.id;
-    IF digest IS NULL THEN
-        view := to_regclass(vecsync._chunks_view(v.chunk_table, v.name));
-        IF view IS NOT NULL THEN
-            INSERT INTO vecsync.suspended (vectorizer, statements) SELECT id, array_agg(w.s) FROM (SELECT vecsync._view_statements(view) OFFSET 1) w(s);
-            EXECUTE format('DROP VIEW %s', view);
-        END IF;
-        RETURN;
-    END IF;
-    views := array_remove(ARRAY[v.content_view, v.search_view, to_regclass(vecsync._chunks_view(v.chunk_table, v.name))], NULL);
-    FOREACH view IN ARRAY views LOOP
-        made := made || ARRAY(SELECT vecsync._view_statements(view));
-        dropped := dropped || format('DROP VIEW %s', view);
-    END LOOP;
-    FOR statement IN
-        SELECT format('CREATE POLICY %I ON %s FOR SELECT USING (%s)', p.polname, p.polrelid::regclass, pg_get_expr(p.polqual, p.polrelid))
-        FROM pg_policy p WHERE p.polrelid = v.chunk_table AND p.polname = 'as_the_source'
-    LOOP
-        made := made || statement;
-        dropped := dropped || format('DROP POLICY as_the_source ON %s', v.chunk_table);
-    END LOOP;
-    FOR statement IN
-        SELECT unnest(ARRAY[pg_get_triggerdef(t.oid),
-                            format('ALTER TABLE %s %s TRIGGER %I', t.tgrelid::regclass,
-                                   CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE' END, t.tgname)])
-        FROM pg_trigger t WHERE t.tgrelid = v.source AND t.tgname = vecsync._object_name(v.id, 'update', v.name)
-    LOOP
-        made := made || statement;
-    END LOOP;
-    dropped := dropped || format('DROP TRIGGER IF EXISTS %I ON %s', vecsync._object_name(v.id, 'update', v.name), v.source);
-    INSERT INTO vecsync.suspended VALUES (id, digest, v.content_view::text, v.search_view::text, made);
-    -- so that _on_drop takes none of it for the user's wish
-    UPDATE vecsync.vectorizer x SET content_view = 0, search_view = NULL WHERE x.id = _suspend.id;
-    FOREACH statement IN ARRAY dropped LOOP
-        EXECUTE statement;
-    END LOOP;
-END
-$function$;
-
-REVOKE ALL ON FUNCTION vecsync._suspend FROM PUBLIC;
-
-CREATE FUNCTION vecsync._resume(id integer) RETURNS text
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $function$
-#variable_conflict use_variable
-DECLARE
-    s record;
-    v record;
-    statement text;
-    dimensions integer;
-BEGIN
-    DELETE FROM vecsync.suspended x WHERE x.vectorizer = _resume.id RETURNING * INTO s;
-    IF NOT FOUND THEN
-        RETURN NULL;
-    END IF;
-    SELECT * INTO STRICT v FROM vecsync.vectorizer x WHERE x.id = _resume.id;
-    IF s.digest IS NULL THEN
-        PERFORM vecsync._create_chunks_view(v.source, v.chunk_table, v.name);
-        FOREACH statement IN ARRAY s.statements LOOP
-            EXECUTE statement;
-        END LOOP;
-        RETURN NULL;
-    END IF;
-    FOR statement IN    -- the chunks' keys have the source's types
-        SELECT format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %2$I::%3$s', v.chunk_table, c.attname, format_type(k.atttypid, k.atttypmod))
-        FROM unnest(vecsync._key_columns(v.source)) WITH ORDINALITY u(name, n)
-        JOIN pg_attribute k ON k.attrelid = v.source AND k.attname = u.name
-        JOIN pg_attribute c ON c.attrelid = v.chunk_table AND c.attname = 'k' || u.n
-        WHERE (c.atttypid, c.atttypmod) <> (k.atttypid, k.atttypmod)
-    LOOP
-        EXECUTE statement;
-    END LOOP;
-    FOREACH statement IN ARRAY s.statements LOOP
-        EXECUTE statement;
-    END LOOP;
-    UPDATE vecsync.vectorizer x SET content_view = s.content_view::regclass, search_view = s.search_view::regclass WHERE x.id = _resume.id;
-    IF v.chunk_table IS NULL THEN
-        SELECT m.dimensions INTO dimensions FROM vecsync.model m WHERE m.name = v.model;
-        PERFORM vecsync._ensure_column(v.source, vecsync._target_column(s.content_view::regclass), dimensions);
-    END IF;
-    RETURN s.digest;
-END
-$function$;
-
-REVOKE ALL ON FUNCTION vecsync._resume FROM PUBLIC;
-
-CREATE FUNCTION vecsync._tend_partitions(id integer) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $function$
-#variable_conflict use_variable
-DECLARE
-    v record;
-    partition regclass;
-    trigger_name name;
-BEGIN
-    SELECT * INTO STRICT v FROM vecsync.vectorizer x WHERE x.id = _tend_partitions.id;
-    trigger_name := vecsync._object_name(v.id, 'truncate', v.name);
-    FOR partition IN SELECT t.relid FROM pg_partition_tree(v.source) t
-                     WHERE t.level > 0 AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.relid AND g.tgname = trigger_name)
-    LOOP
-        EXECUTE format('CREATE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION vecsync.capture(%s)', trigger_name, partition, v.id);
-        IF EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = v.source AND g.tgname = trigger_name AND g.tgenabled = 'A') THEN
-            EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', partition, trigger_name);
-        END IF;
-    END LOOP;
-    FOR partition IN SELECT g.tgrelid FROM pg_trigger g
-                     WHERE g.tgname = trigger_name AND g.tgfoid = 'vecsync.capture()'::regprocedure AND g.tgrelid <> v.source
-                       AND g.tgrelid NOT IN (SELECT t.relid FROM pg_partition_tree(v.source) t)
-    LOOP
-        EXECUTE format('DROP TRIGGER %I ON %s', trigger_name, partition);
-    END LOOP;
-END
-$function$;
-
-CREATE FUNCTION vecsync._drop_partition_triggers(id integer, name text) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $function$
-#variable_conflict use_variable
-DECLARE
-    t record;
-BEGIN
-    FOR t IN SELECT g.tgname, g.tgrelid::regclass AS rel FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
-             WHERE g.tgname = vecsync._object_name(id, 'truncate', name) AND g.tgfoid = 'vecsync.capture()'::regprocedure AND c.relispartition
-    LOOP
-        EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.rel);
-    END LOOP;
-END
-$function$;
-
-REVOKE ALL ON FUNCTION vecsync._drop_partition_triggers FROM PUBLIC;
-
-CREATE FUNCTION vecsync._ddl_begins() RETURNS event_trigger
-    LANGUAGE c AS 'MODULE_PATHNAME', 'ddl_begins';
-
-REVOKE ALL ON FUNCTION vecsync._ddl_begins() FROM PUBLIC;
-
-CREATE FUNCTION vecsync._ddl_ended() RETURNS event_trigger
-    LANGUAGE c AS 'MODULE_PATHNAME', 'ddl_ended';
-
-REVOKE ALL ON FUNCTION vecsync._ddl_ended() FROM PUBLIC;
-
-CREATE EVENT TRIGGER vecsync_ddl_begins ON ddl_command_start WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION vecsync._ddl_begins();
-
-CREATE EVENT TRIGGER vecsync_ddl_ended ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE') EXECUTE FUNCTION vecsync._ddl_ended();
-
-ALTER TABLE vecsync.vectorizer ADD COLUMN generation integer NOT NULL DEFAULT 1,
-    ADD COLUMN successor_of integer UNIQUE REFERENCES vecsync.vectorizer (id) ON DELETE CASCADE,
-    ADD COLUMN cutover text CHECK (cutover IN ('auto', 'manual')),
-    ADD COLUMN pending_index jsonb,
-    ADD COLUMN retired xid8;
-
-DROP VIEW vecsync.status;
-
-DROP FUNCTION vecsync._status();
-
-COMMENT ON COLUMN vecsync.vectorizer.successor_of IS 'of a generation that is being made: the vectorizer whose name it will take; see vecsync.alter_vectorizer';
-
-COMMENT ON COLUMN vecsync.vectorizer.cutover IS 'when it takes it: auto, as soon as nothing is missing, or manual, by vecsync.cutover';
-
-COMMENT ON COLUMN vecsync.vectorizer.pending_index IS 'the index to make once its rows are there';
-
-COMMENT ON COLUMN vecsync.vectorizer.retired IS 'the transaction that put the next generation into its place; its vectors go when nobody can see what was before';
-
-CREATE OR REPLACE FUNCTION vecsync._drop_search(id integer, name text, source regclass, search_view regclass) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $function$
-#variable_conflict use_variable
-DECLARE
-    i regclass;
-BEGIN
-    IF EXISTS (SELECT FROM pg_class WHERE oid = search_view) THEN
-        EXECUTE format('DROP VIEW %s', search_view);
-    END IF;
-    FOR i IN SELECT x.indexrelid FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid
-             WHERE x.indrelid = source AND c.relname ~ format('^vecsync_%s_(text|trgm)_', id)
-    LOOP
-        EXECUTE format('DROP INDEX %s', i);
-    END LOOP;
-END
-$function$;
-
-CREATE OR REPLACE FUNCTION vecsync._object_name(id integer, what text, name text) RETURNS name
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-RETURN format('vecsync_%s_%s_%s', id, what, regexp_replace(name, '^generation \d+ of ', ''))::name;
-
-CREATE FUNCTION vecsync._drop_triggers(id integer, source regclass) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $function$
-#variable_conflict use_variable
-DECLARE
-    t name;
-BEGIN
-    FOR t IN SELECT tgname FROM pg_trigger
-             WHERE tgrelid = source AND NOT tgisinternal AND tgparentid = 0
-               AND tgname ~ format('^vecsync_%s_(write|update|truncate)_', id)
-    LOOP
-        EXECUTE format('DROP TRIGGER %I ON %s', t, source);
-    END LOOP;
-END
-$function$;
-
-CREATE FUNCTION vecsync._create_content_view(id integer, name text, source regclass, keys name[], expression text, target name,
-        caller_path text) RETURNS regclass
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $function$
-#variable_conflict use_variable
-DECLARE
-    relname name;
-    content_view text;
-    statement text;
-BEGIN
-    SELECT c.relname, format('%I.%I', n.nspname, vecsync._object_name(id, 'content', name)) INTO relname, content_view
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source;
-    statement := format('CREATE VIEW %s (%s, content%s) WITH (security_invoker) AS SELECT %s, %s%s FROM %s', content_view,
-                   (SELECT string_agg('k' || n, ', ' ORDER BY n) FROM generate_subscripts(keys, 1) n),
-                   CASE WHEN target IS NOT NULL THEN ', vector' ELSE '' END,
-                   (SELECT string_agg(format('%I.%I', relname, k), ', ' ORDER BY n) FROM unnest(keys) WITH ORDINALITY u(k, n)),
-                   expression, CASE WHEN target IS NOT NULL THEN format(', %I.%I', relname, target) ELSE '' END, source);
-    -- an expression's names are the caller's
-    PERFORM set_config('search_path', caller_path, true);
-    EXECUTE statement;
-    PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
-    PERFORM vecsync._give_to_owner('VIEW', content_view, source);
-    EXECUTE format('GRANT SELECT ON %s TO PUBLIC', content_view);   -- it shows what the caller may see of the table
-    RETURN content_view::regclass;
-END
-$function$;
-
-CREATE OR REPLACE FUNCTION vecsync.drop_vectorizer(name text, keep_data boolean DEFAULT true) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $function$
-#variable_conflict use_variable
-DECLARE
-    v record;
-    next text;
-BEGIN
-    SELECT *, CASE WHEN x.chunk_table IS NULL THEN vecsync._target_column(x.content_view) END AS target_column INTO v
-    FROM vecsync.vectorizer x WHERE x.name = drop_vectorizer.name;
-    SELECT x.name INTO next FROM vecsync.vectorizer x WHERE x.successor_of = v.id;
-    IF FOUND THEN
-        PERFORM vecsync.drop_vectorizer(next, keep_data => false);
-    END IF;
-    PERFORM vecsync._forget_vectorizer(name);   -- checks that it exists and whose it is
-    PERFORM vecsync._drop_triggers(v.id, v.source);
-    EXECUTE format('DROP VIEW IF EXISTS %s', v.content_view);
-    PERFORM vecsync._drop_search(v.id, name, v.source, v.search_view);
-    IF v.chunk_table IS NOT NULL THEN
-        EXECUTE format('DROP VIEW IF EXISTS %s', vecsync._chunks_view(v.chunk_table, name));
-        IF NOT keep_data THEN
-            EXECUTE format('DROP TABLE IF EXISTS %s', v.chunk_table);
-        END IF;
-    ELSIF NOT keep_data THEN
-        EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS %I', v.source, v.target_column);
-    END IF;
 END
 $function$;
 
@@ -1068,7 +883,7 @@ BEGIN
     PERFORM vecsync._tend_partitions(id);
     PERFORM vecsync._begin_generation(id, v.id, v.generation + 1, cutover, pending);
     IF v.search_view IS NOT NULL AND options ? 'content' THEN
-        PERFORM vecsync._prepare_search(id, v.name, v.source, columns, vecsync._view_column(v.search_view, 'namespace'), v.text_config);
+        PERFORM vecsync._prepare_search(id, v.name, v.source, columns, vecsync._view_column(v.search_view, 'namespace'), v.text_config::regconfig);
     END IF;
     PERFORM vecsync._hand_over(id);
 END
@@ -1248,6 +1063,191 @@ BEGIN
 END
 $function$;
 
+CREATE TABLE vecsync.suspended (
+    vectorizer integer PRIMARY KEY REFERENCES vecsync.vectorizer (id) ON DELETE CASCADE,
+    digest text,                    -- of the keys and texts before; NULL: only the view of the chunks is away
+    content_view text,
+    search_view text,
+    statements text[] NOT NULL
+);
+
+REVOKE ALL ON vecsync.suspended FROM PUBLIC;
+
+COMMENT ON TABLE vecsync.suspended IS 'empty but within ALTER TABLE ... ALTER COLUMN ... TYPE or DROP COLUMN';
+
+CREATE FUNCTION vecsync._view_statements(view regclass) RETURNS SETOF text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT format('CREATE VIEW %s %s AS %s', c.oid::regclass, 'WITH (' || array_to_string(c.reloptions, ', ') || ')',
+                  pg_get_viewdef(c.oid))
+    FROM pg_class c WHERE c.oid = _view_statements.view
+    UNION ALL
+    SELECT format('ALTER VIEW %s OWNER TO %I', c.oid::regclass, pg_get_userbyid(c.relowner)) FROM pg_class c WHERE c.oid = _view_statements.view
+    UNION ALL
+    SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, c.oid::regclass, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
+                  CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+    FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = _view_statements.view AND a.grantee <> c.relowner;
+END;
+
+REVOKE ALL ON FUNCTION vecsync._view_statements FROM PUBLIC;
+
+CREATE FUNCTION vecsync._suspend(id integer, digest text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    v record;
+    views regclass[];
+    view regclass;
+    made text[];
+    dropped text[] := '{}';
+    statement text;
+BEGIN
+    SELECT * INTO STRICT v FROM vecsync.vectorizer x WHERE x.id = _suspend.id;
+    IF digest IS NULL THEN
+        view := to_regclass(vecsync._chunks_view(v.chunk_table, v.name));
+        IF view IS NOT NULL THEN
+            INSERT INTO vecsync.suspended (vectorizer, statements) SELECT id, array_agg(w.s) FROM (SELECT vecsync._view_statements(view) OFFSET 1) w(s);
+            EXECUTE format('DROP VIEW %s', view);
+        END IF;
+        RETURN;
+    END IF;
+    views := array_remove(ARRAY[v.content_view, v.search_view, to_regclass(vecsync._chunks_view(v.chunk_table, v.name))], NULL);
+    FOREACH view IN ARRAY views LOOP
+        made := made || ARRAY(SELECT vecsync._view_statements(view));
+        dropped := dropped || format('DROP VIEW %s', view);
+    END LOOP;
+    FOR statement IN
+        SELECT format('CREATE POLICY %I ON %s FOR SELECT USING (%s)', p.polname, p.polrelid::regclass, pg_get_expr(p.polqual, p.polrelid))
+        FROM pg_policy p WHERE p.polrelid = v.chunk_table AND p.polname = 'as_the_source'
+    LOOP
+        made := made || statement;
+        dropped := dropped || format('DROP POLICY as_the_source ON %s', v.chunk_table);
+    END LOOP;
+    FOR statement IN
+        SELECT unnest(ARRAY[pg_get_triggerdef(t.oid),
+                            format('ALTER TABLE %s %s TRIGGER %I', t.tgrelid::regclass,
+                                   CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE' END, t.tgname)])
+        FROM pg_trigger t WHERE t.tgrelid = v.source AND t.tgname = vecsync._object_name(v.id, 'update', v.name)
+    LOOP
+        made := made || statement;
+    END LOOP;
+    dropped := dropped || format('DROP TRIGGER IF EXISTS %I ON %s', vecsync._object_name(v.id, 'update', v.name), v.source);
+    INSERT INTO vecsync.suspended VALUES (id, digest, v.content_view::text, v.search_view::text, made);
+    -- so that _on_drop takes none of it for the user's wish
+    UPDATE vecsync.vectorizer x SET content_view = 0, search_view = NULL WHERE x.id = _suspend.id;
+    FOREACH statement IN ARRAY dropped LOOP
+        EXECUTE statement;
+    END LOOP;
+END
+$function$;
+
+REVOKE ALL ON FUNCTION vecsync._suspend FROM PUBLIC;
+
+CREATE FUNCTION vecsync._resume(id integer) RETURNS text
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    s record;
+    v record;
+    statement text;
+    dimensions integer;
+BEGIN
+    DELETE FROM vecsync.suspended x WHERE x.vectorizer = _resume.id RETURNING * INTO s;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    SELECT * INTO STRICT v FROM vecsync.vectorizer x WHERE x.id = _resume.id;
+    IF s.digest IS NULL THEN
+        PERFORM vecsync._create_chunks_view(v.source, v.chunk_table, v.name);
+        FOREACH statement IN ARRAY s.statements LOOP
+            EXECUTE statement;
+        END LOOP;
+        RETURN NULL;
+    END IF;
+    FOR statement IN    -- the chunks' keys have the source's types
+        SELECT format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %2$I::%3$s', v.chunk_table, c.attname, format_type(k.atttypid, k.atttypmod))
+        FROM unnest(vecsync._key_columns(v.source)) WITH ORDINALITY u(name, n)
+        JOIN pg_attribute k ON k.attrelid = v.source AND k.attname = u.name
+        JOIN pg_attribute c ON c.attrelid = v.chunk_table AND c.attname = 'k' || u.n
+        WHERE (c.atttypid, c.atttypmod) <> (k.atttypid, k.atttypmod)
+    LOOP
+        EXECUTE statement;
+    END LOOP;
+    FOREACH statement IN ARRAY s.statements LOOP
+        EXECUTE statement;
+    END LOOP;
+    UPDATE vecsync.vectorizer x SET content_view = s.content_view::regclass, search_view = s.search_view::regclass WHERE x.id = _resume.id;
+    IF v.chunk_table IS NULL THEN
+        SELECT m.dimensions INTO dimensions FROM vecsync.model m WHERE m.name = v.model;
+        PERFORM vecsync._ensure_column(v.source, vecsync._target_column(s.content_view::regclass), dimensions);
+    END IF;
+    RETURN s.digest;
+END
+$function$;
+
+REVOKE ALL ON FUNCTION vecsync._resume FROM PUBLIC;
+
+CREATE FUNCTION vecsync._tend_partitions(id integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    v record;
+    partition regclass;
+    trigger_name name;
+BEGIN
+    SELECT * INTO STRICT v FROM vecsync.vectorizer x WHERE x.id = _tend_partitions.id;
+    trigger_name := vecsync._object_name(v.id, 'truncate', v.name);
+    FOR partition IN SELECT t.relid FROM pg_partition_tree(v.source) t
+                     WHERE t.level > 0 AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.relid AND g.tgname = trigger_name)
+    LOOP
+        EXECUTE format('CREATE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION vecsync.capture(%s)', trigger_name, partition, v.id);
+        IF EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = v.source AND g.tgname = trigger_name AND g.tgenabled = 'A') THEN
+            EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', partition, trigger_name);
+        END IF;
+    END LOOP;
+    FOR partition IN SELECT g.tgrelid FROM pg_trigger g
+                     WHERE g.tgname = trigger_name AND g.tgfoid = 'vecsync.capture()'::regprocedure AND g.tgrelid <> v.source
+                       AND g.tgrelid NOT IN (SELECT t.relid FROM pg_partition_tree(v.source) t)
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', trigger_name, partition);
+    END LOOP;
+END
+$function$;
+
+CREATE FUNCTION vecsync._drop_partition_triggers(id integer, name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    t record;
+BEGIN
+    FOR t IN SELECT g.tgname, g.tgrelid::regclass AS rel FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
+             WHERE g.tgname = vecsync._object_name(id, 'truncate', name) AND g.tgfoid = 'vecsync.capture()'::regprocedure AND c.relispartition
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.rel);
+    END LOOP;
+END
+$function$;
+
+REVOKE ALL ON FUNCTION vecsync._drop_partition_triggers FROM PUBLIC;
+
+CREATE FUNCTION vecsync._ddl_begins() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'ddl_begins';
+
+REVOKE ALL ON FUNCTION vecsync._ddl_begins() FROM PUBLIC;
+
+CREATE FUNCTION vecsync._ddl_ended() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'ddl_ended';
+
+REVOKE ALL ON FUNCTION vecsync._ddl_ended() FROM PUBLIC;
+
+CREATE EVENT TRIGGER vecsync_ddl_begins ON ddl_command_start WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION vecsync._ddl_begins();
+
+CREATE EVENT TRIGGER vecsync_ddl_ended ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE') EXECUTE FUNCTION vecsync._ddl_ended();
+
 CREATE FUNCTION vecsync._status(OUT vectorizer text, OUT source regclass, OUT model text, OUT state text,
         OUT rows bigint, OUT embedded bigint, OUT pending bigint, OUT in_flight integer, OUT failed bigint,
         OUT oldest_pending timestamptz, OUT lag_p50_ms bigint, OUT lag_p99_ms bigint, OUT last_error text,
@@ -1261,6 +1261,26 @@ GRANT SELECT ON vecsync.status TO PUBLIC;
 
 COMMENT ON VIEW vecsync.status IS
 'One row for each vectorizer of the caller''s tables (all for pg_monitor): state (in step, embedding, paused, waiting for the service), rows of the table and how many have a vector (estimated above 100,000), changes pending and in flight, rows that failed, time of the oldest pending change, time from a change to its vector (upper bounds), the last error, rows skipped because they have no text, the state of the worker, and the generation. While a vectorizer is being changed its next generation has a row of its own, "generation N of NAME": embedding, complete (ready to cut over), or held up by failed rows; the one that was replaced has one (retired) until its vectors are dropped.';
+
+CREATE FUNCTION vecsync._clusters(name text, threshold double precision, filter jsonb, namespace text,
+        OUT cluster integer, OUT key jsonb, OUT score double precision)
+    RETURNS SETOF record LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 1000 AS 'MODULE_PATHNAME', 'groups_clusters';
+
+COMMENT ON FUNCTION vecsync.duplicates IS
+'Pairs of rows whose score is at least the threshold, each once, nearest first. Each row is searched for, by the index where there is one; of a row at most 10,000 duplicates are looked at. Of a chunked vectorizer the best of all pairs of chunks counts: rows that have a piece in common.';
+
+CREATE OR REPLACE FUNCTION vecsync.clusters(name text, threshold double precision DEFAULT 0.8, filter jsonb DEFAULT NULL,
+        namespace text DEFAULT NULL)
+    RETURNS TABLE (cluster integer, key jsonb, score double precision)
+    LANGUAGE sql STABLE PARALLEL RESTRICTED COST 1000000 ROWS 1000
+BEGIN ATOMIC
+    SELECT c.cluster, c.key, max(c.score)
+    FROM vecsync._clusters(clusters.name, clusters.threshold, clusters.filter, clusters.namespace) c
+    GROUP BY c.cluster, c.key ORDER BY 1, 3 DESC, 2;
+END;
+
+COMMENT ON FUNCTION vecsync.clusters IS
+'Every row in one cluster: in the order of keys, a row that is in none leads a new one, of all rows in none whose score against it is at least the threshold; score is that against the leader, and 1 for the leader itself. Of a chunked vectorizer the best of all pairs of chunks counts.';
 
 DO $do$
 DECLARE
@@ -1276,22 +1296,3 @@ BEGIN
 END
 $do$;
 DROP TABLE vecsync_rights;
-
-CREATE FUNCTION vecsync._clusters(name text, threshold double precision, filter jsonb, namespace text,
-        OUT cluster integer, OUT key jsonb, OUT score double precision)
-    RETURNS SETOF record LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 1000 AS 'MODULE_PATHNAME', 'groups_clusters';
-
-CREATE OR REPLACE FUNCTION vecsync.clusters(name text, threshold double precision DEFAULT 0.8, filter jsonb DEFAULT NULL,
-        namespace text DEFAULT NULL)
-    RETURNS TABLE (cluster integer, key jsonb, score double precision)
-    LANGUAGE sql STABLE PARALLEL RESTRICTED COST 1000000 ROWS 1000
-BEGIN ATOMIC
-    SELECT c.cluster, c.key, max(c.score)
-    FROM vecsync._clusters(clusters.name, clusters.threshold, clusters.filter, clusters.namespace) c
-    GROUP BY c.cluster, c.key ORDER BY 1, 3 DESC, 2;
-END;
-COMMENT ON FUNCTION vecsync.clusters IS
-'Every row in one cluster: in the order of keys, a row that is in none leads a new one, of all rows in none whose score against it is at least the threshold; score is that against the leader, and 1 for the leader itself. Of a chunked vectorizer the best of all pairs of chunks counts.';
-
-COMMENT ON FUNCTION vecsync.duplicates IS
-'Pairs of rows whose score is at least the threshold, each once, nearest first. Each row is searched for, by the index where there is one; of a row at most 10,000 duplicates are looked at. Of a chunked vectorizer the best of all pairs of chunks counts: rows that have a piece in common.';

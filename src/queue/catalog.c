@@ -425,7 +425,9 @@ catalog_read_vectorizers(const char *name, int *count, MemoryContext context)
 	SPITupleTable *table;
 	CatalogVectorizer *list;
 
-	if (SPI_execute_with_args("SELECT * FROM vecsync.vectorizer WHERE $1 IS NULL OR name = $1 ORDER BY id",
+	if (SPI_execute_with_args("SELECT v.*, (SELECT c.oid FROM pg_catalog.pg_ts_config c"
+							  " WHERE c.oid::regconfig::text = v.text_config::text) AS text_config_oid"
+							  " FROM vecsync.vectorizer v WHERE $1 IS NULL OR name = $1 ORDER BY id",
 							  1, &argtype, &arg, &null, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read vecsync.vectorizer");
 	table = SPI_tuptable;
@@ -448,7 +450,7 @@ catalog_read_vectorizers(const char *name, int *count, MemoryContext context)
 		v->chunking = column_chunking(tuple, desc);
 		v->metric = column_string(tuple, desc, "metric", context);
 		v->search_view = column_oid(tuple, desc, "search_view");
-		v->text_config = column_oid(tuple, desc, "text_config");
+		v->text_config = column_oid(tuple, desc, "text_config_oid");
 		v->paused = column_int(tuple, desc, "paused") != 0;
 		v->generation = column_int(tuple, desc, "generation");
 		v->successor_of = column_int(tuple, desc, "successor_of");

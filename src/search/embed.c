@@ -112,6 +112,7 @@ embed_target(CatalogModel *def)
 {
 	HttpTarget	target = {
 		.url = def->url, .secret = def->secret, .ca_file = worker_ca_file[0] ? worker_ca_file : NULL,
+		.proxy = worker_proxy[0] ? worker_proxy : NULL,
 		.private_addresses = def->private_addresses, .timeout_ms = Min(def->timeout_ms, worker_query_timeout),
 		.connect_timeout_ms = Min(worker_connect_timeout, worker_query_timeout),
 		.max_response_bytes = worker_max_response_bytes

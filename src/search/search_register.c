@@ -51,8 +51,8 @@ search_register(PG_FUNCTION_ARGS)
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, OidIsValid(source) ? get_rel_name(source) : "?");
 	catalog_enter(&scope);
 	if (SPI_execute_with_args(
-			"UPDATE vecsync.vectorizer SET search_view = $2, text_config = $3 WHERE id = $1", 3, types,
-			values, nulls, false, 0) != SPI_OK_UPDATE)
+			"UPDATE vecsync.vectorizer SET search_view = $2, text_config = $3::pg_catalog.text"
+			" WHERE id = $1", 3, types, values, nulls, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not write vecsync.vectorizer");
 	catalog_leave(&scope);
 	PG_RETURN_VOID();

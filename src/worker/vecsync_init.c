@@ -25,6 +25,7 @@ int			worker_connect_timeout = 5000;
 int			worker_max_response_bytes = 64 * 1024 * 1024;
 char	   *worker_ca_file = NULL;
 char	   *worker_allowed_urls = NULL;
+char	   *worker_proxy = NULL;
 int			worker_query_timeout = 10000;
 
 extern PGDLLEXPORT void _PG_init(void);
@@ -59,6 +60,9 @@ define_settings(void)
 	DefineCustomStringVariable("vecsync.ca_file",
 							   "File of certificates to trust instead of the system's.", NULL,
 							   &worker_ca_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable("vecsync.proxy", "Proxy for requests to services; empty for none.",
+							   "The environment's settings of proxies are not looked at.", &worker_proxy, "",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	DefineCustomStringVariable("vecsync.allowed_urls",
 							   "URL prefixes that roles other than superusers may register.",
 							   "Comma-separated; empty allows every host whose address is public.",

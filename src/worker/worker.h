@@ -134,6 +134,7 @@ extern int	worker_connect_timeout; /* ms */
 extern int	worker_max_response_bytes;
 extern char *worker_ca_file;
 extern char *worker_allowed_urls;
+extern char *worker_proxy;
 extern int	worker_log_retention;	/* s; 0: nothing is logged */
 extern int	worker_query_timeout;	/* ms */
 extern int	worker_query_cache_entries;

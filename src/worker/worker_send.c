@@ -131,6 +131,7 @@ submit(WorkerBatch *batch)
 	EmbeddingModel model = {
 		.target = {
 			.url = def->url, .secret = def->secret, .ca_file = worker_ca_file[0] ? worker_ca_file : NULL,
+			.proxy = worker_proxy[0] ? worker_proxy : NULL,
 			.private_addresses = def->private_addresses, .timeout_ms = def->timeout_ms,
 			.connect_timeout_ms = worker_connect_timeout, .max_response_bytes = worker_max_response_bytes
 		},

@@ -1,5 +1,5 @@
 # HTTP/2: where a service offers it over TLS, requests of the worker and of sessions share a connection; a connection that
-# says GOAWAY is left for another, and nothing is lost.
+# says GOAWAY is left for another, and nothing is lost.  A proxy is used when, and only when, vecsync.proxy names one.
 
 use strict;
 use warnings FATAL => 'all';
@@ -80,6 +80,15 @@ $stats = embed($front, 'two', 400);
 cmp_ok($stats->{goaways}, '>=', 5, 'connections that went');
 cmp_ok($stats->{connections}, '>=', $stats->{goaways}, 'were followed by others');
 is(sql(q{SELECT count(*) FROM vecsync.failed}), '0', 'and no row failed');
+
+# ---- a proxy, when asked for ---------------------------------------------------------------------
+sql(q{ALTER SYSTEM SET vecsync.proxy = 'http://127.0.0.1:1'});
+sql('SELECT pg_reload_conf()');
+ok($node->poll_query_until('postgres', q{SELECT current_setting('vecsync.proxy') <> ''}), 'a proxy that is not there');
+like(($node->psql('postgres', q{SELECT vecsync.embed('two', 'by the proxy')}))[2], qr/gave no vector/, 'is asked');
+sql('ALTER SYSTEM RESET vecsync.proxy');
+sql('SELECT pg_reload_conf()');
+ok($node->poll_query_until('postgres', q{SELECT current_setting('vecsync.proxy') = ''}), 'no proxy');
 
 # ---- errors over HTTP/2 ------------------------------------------------------------------------
 $service->scenario(dims => 8, rules => [ { when => { text => 'poison' }, status => 400, message => 'not this one' }, { when => { times => 2 }, status => 429, retry_after => 1 } ]);

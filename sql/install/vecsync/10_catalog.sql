@@ -51,7 +51,7 @@ CREATE TABLE vecsync.vectorizer (
     chunk_table regclass,
     metric text NOT NULL CHECK (metric IN ('cosine', 'l2', 'ip', 'l1')),
     search_view regclass,
-    text_config regconfig,
+    text_config text,               -- a regconfig as text: that type in a table would stop pg_upgrade
     paused boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT now(),
     generation integer NOT NULL DEFAULT 1,

@@ -311,7 +311,7 @@ BEGIN
     PERFORM vecsync._tend_partitions(id);
     PERFORM vecsync._begin_generation(id, v.id, v.generation + 1, cutover, pending);
     IF v.search_view IS NOT NULL AND options ? 'content' THEN
-        PERFORM vecsync._prepare_search(id, v.name, v.source, columns, vecsync._view_column(v.search_view, 'namespace'), v.text_config);
+        PERFORM vecsync._prepare_search(id, v.name, v.source, columns, vecsync._view_column(v.search_view, 'namespace'), v.text_config::regconfig);
     END IF;
     PERFORM vecsync._hand_over(id);
 END
