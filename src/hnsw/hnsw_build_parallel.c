@@ -58,6 +58,7 @@ create_segment(Size size)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
+		DEBUG_CRASH_POINT("hnsw_build_segment");
 		segment = dsm_create(size, DSM_CREATE_NULL_IF_MAXSEGMENTS);
 		if (segment != NULL)
 			dsm_pin_mapping(segment);

@@ -25,9 +25,9 @@
  * sketches; one sketch of the entry sample; a row's exact distance.  More
  * nodes than ef_search are expanded before the search rests.
  */
-#define HOP_OPERATORS		40
+#define HOP_OPERATORS		150
 #define ENTRY_OPERATORS		0.25
-#define RERANK_OPERATORS	30
+#define RERANK_OPERATORS	150
 #define HOPS_PER_EF			1.25
 
 /* Of the entry sample. */
@@ -48,6 +48,7 @@ hnsw_costestimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost *s
 	double		random_cost;
 	double		sequential_cost;
 	double		touched;
+	double		page_cost;
 	double		heap_fetches;
 
 	*selectivity = 1;
@@ -63,7 +64,8 @@ hnsw_costestimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost *s
 	}
 
 	/*
-	 * The pages of the first search.  A table whose vectors are stored out of
+	 * The pages of the first search: the larger their share of the index, the
+	 * more of them are read in passing.  A table whose vectors are stored out of
 	 * line looks small to the planner, which does not count reading them:
 	 * beside it these pages must not look dear.
 	 */
@@ -71,6 +73,7 @@ hnsw_costestimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost *s
 	touched = Min(index_pages, first_hops * (1 + 1.0 / HOPS_PER_SKETCH_PAGE));
 	touched = index_pages_fetched(touched * loop_count, (BlockNumber) index_pages, index_pages, root);
 	touched /= loop_count;
+	page_cost = random_cost - (random_cost - sequential_cost) * sqrt(Min(touched / index_pages, 1));
 	touched = Min(touched, heap_pages / 2);
 
 	/*
@@ -80,7 +83,7 @@ hnsw_costestimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost *s
 	 * page count three times.
 	 */
 	heap_fetches = Min(2 * heap_pages, rows);
-	*startup = touched * random_cost +
+	*startup = touched * page_cost +
 		(first_hops * HOP_OPERATORS + Min(rows, ENTRY_SKETCHES) * ENTRY_OPERATORS) * cpu_operator_cost;
 	*total = *startup + heap_fetches * random_cost + Max(index_pages - touched, 0) * random_cost +
 		(rows * RERANK_OPERATORS + (rows - first_hops) * HOP_OPERATORS) * cpu_operator_cost;
