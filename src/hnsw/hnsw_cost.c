@@ -12,6 +12,7 @@
 #include <math.h>
 
 #include "access/genam.h"
+#include "access/heaptoast.h"
 #include "base/compat.h"
 #include "hnsw/hnsw.h"
 #include "optimizer/cost.h"
@@ -22,12 +23,16 @@
 
 /*
  * Measured, in units of a simple operator: reading a node and its neighbors'
- * sketches; one sketch of the entry sample; a row's exact distance.  More
- * nodes than ef_search are expanded before the search rests.
+ * sketches, and for each byte of a value; one sketch of the entry sample; a
+ * row's exact distance, looked up or met in passing; a piece of a value stored
+ * out of line.  More nodes than ef_search are expanded before the search rests.
  */
-#define HOP_OPERATORS		150
+#define HOP_OPERATORS		100
+#define HOP_BYTE_OPERATORS	0.2
 #define ENTRY_OPERATORS		0.25
-#define RERANK_OPERATORS	150
+#define RERANK_OPERATORS	250
+#define DISTANCE_OPERATORS	20
+#define CHUNK_OPERATORS		280
 #define HOPS_PER_EF			1.25
 
 /* Of the entry sample. */
@@ -35,6 +40,63 @@
 
 /* Sketch pages are few and stay cached: of so many hops, one finds a sketch page missing. */
 #define HOPS_PER_SKETCH_PAGE 4
+
+/* Bytes of an indexed value; 0 when that cannot be told from its type. */
+static double
+value_bytes(const IndexOptInfo *info)
+{
+	double		bytes = 0;
+	Relation	index;
+	HnswOpclass opclass;
+	int			dims;
+
+	if (info->hypothetical)
+		return 0;
+	index = index_open(info->indexoid, NoLock);
+	opclass = hnsw_opclass(index);
+	dims = hnsw_column_dims(index, &opclass);
+	switch (opclass.type)
+	{
+		case HNSW_TYPE_VECTOR:
+			bytes = sizeof(float) * dims;
+			break;
+		case HNSW_TYPE_HALFVEC:
+			bytes = sizeof(uint16) * dims;
+			break;
+		case HNSW_TYPE_BIT:
+			bytes = dims / 8;
+			break;
+		case HNSW_TYPE_SPARSEVEC:
+			break;
+	}
+	index_close(index, NoLock);
+	return bytes;
+}
+
+/* Of how many pieces out of line a value consists: 0 when the table is large enough to hold the values itself. */
+static double
+value_chunks(const IndexOptInfo *info, double bytes)
+{
+	if ((double) info->rel->pages * BLCKSZ >= info->rel->tuples * bytes / 2)
+		return 0;
+	return ceil(bytes / TOAST_MAX_CHUNK_SIZE);
+}
+
+/*
+ * The planner takes a distance for a simple operator, and does not count what
+ * it takes to fetch values stored out of line.  So a plan that compares every
+ * row looks cheaper than it is: by this factor, by which a scan has to look
+ * cheaper, too.
+ */
+static double
+counted_share(const IndexOptInfo *info, double chunks, double sequential_cost)
+{
+	double		rows = Max(info->rel->rows, 1); /* those that pass the filter */
+	double		counted = info->rel->pages * sequential_cost + info->rel->tuples * cpu_tuple_cost +
+		rows * 2 * cpu_operator_cost * log2(Max(rows, 2));
+
+	return counted / (counted + rows * (DISTANCE_OPERATORS + chunks * CHUNK_OPERATORS) * cpu_operator_cost);
+}
 
 void
 hnsw_costestimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost *startup, Cost *total,
@@ -50,6 +112,10 @@ hnsw_costestimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost *s
 	double		touched;
 	double		page_cost;
 	double		heap_fetches;
+	double		bytes;
+	double		chunks;
+	double		hop;
+	double		share;
 
 	*selectivity = 1;
 	*correlation = 0;
@@ -63,12 +129,7 @@ hnsw_costestimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost *s
 		return;
 	}
 
-	/*
-	 * The pages of the first search: the larger their share of the index, the
-	 * more of them are read in passing.  A table whose vectors are stored out of
-	 * line looks small to the planner, which does not count reading them:
-	 * beside it these pages must not look dear.
-	 */
+	/* The pages of the first search: the larger their share of the index, the more of them are read in passing. */
 	get_tablespace_page_costs(info->reltablespace, &random_cost, &sequential_cost);
 	touched = Min(index_pages, first_hops * (1 + 1.0 / HOPS_PER_SKETCH_PAGE));
 	touched = index_pages_fetched(touched * loop_count, (BlockNumber) index_pages, index_pages, root);
@@ -83,8 +144,15 @@ hnsw_costestimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost *s
 	 * page count three times.
 	 */
 	heap_fetches = Min(2 * heap_pages, rows);
+	bytes = value_bytes(info);
+	chunks = value_chunks(info, bytes);
+	hop = HOP_OPERATORS + bytes * HOP_BYTE_OPERATORS;
+	share = counted_share(info, chunks, sequential_cost);
 	*startup = touched * page_cost +
-		(first_hops * HOP_OPERATORS + Min(rows, ENTRY_SKETCHES) * ENTRY_OPERATORS) * cpu_operator_cost;
+		(first_hops * hop + Min(rows, ENTRY_SKETCHES) * ENTRY_OPERATORS) * cpu_operator_cost;
 	*total = *startup + heap_fetches * random_cost + Max(index_pages - touched, 0) * random_cost +
-		(rows * RERANK_OPERATORS + (rows - first_hops) * HOP_OPERATORS) * cpu_operator_cost;
+		(rows * (RERANK_OPERATORS + chunks * CHUNK_OPERATORS) + (rows - first_hops) * hop) *
+		cpu_operator_cost;
+	*startup *= share;
+	*total *= share;
 }
