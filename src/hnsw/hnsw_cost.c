@@ -73,7 +73,7 @@ value_bytes(const IndexOptInfo *info)
 	return bytes;
 }
 
-/* Of how many pieces out of line a value consists: 0 when the table is large enough to hold the values itself. */
+/* Pieces out of line that a value consists of: 0 when the table is large enough to hold the values itself. */
 static double
 value_chunks(const IndexOptInfo *info, double bytes)
 {
@@ -129,7 +129,7 @@ hnsw_costestimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost *s
 		return;
 	}
 
-	/* The pages of the first search: the larger their share of the index, the more of them are read in passing. */
+	/* Pages of the first search: the larger their share of the index, the more are read in passing. */
 	get_tablespace_page_costs(info->reltablespace, &random_cost, &sequential_cost);
 	touched = Min(index_pages, first_hops * (1 + 1.0 / HOPS_PER_SKETCH_PAGE));
 	touched = index_pages_fetched(touched * loop_count, (BlockNumber) index_pages, index_pages, root);
