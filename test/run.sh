@@ -81,7 +81,8 @@ check_install() {
 
 # A unit test names the rooms whose objects it links ("unit-objects: ROOM...") and, where it also runs on
 # another processor, "unit-cross: aarch64".  One that runs code of the library without a server names its sources
-# ("unit-frontend: FILE..."); they are compiled with FRONTEND and the sanitizers.
+# ("unit-frontend: FILE..."); they are compiled with FRONTEND and the sanitizers; from
+# 17 on libpgcommon has the encoding functions under their private names.
 unit_tests() {
 	local source name rooms frontend f
 	for source in "$tree"/test/unit/*.c; do
@@ -92,7 +93,7 @@ unit_tests() {
 		for f in $(sed -n 's/.*unit-frontend: *\([a-z_ ]*\).*/\1/p' "$source"); do
 			frontend+=("$tree"/src/*/"$f.c")
 		done
-		[ ${#frontend[@]} = 0 ] || frontend=(-DFRONTEND -fsanitize=address,undefined -fno-sanitize-recover=all
+		[ ${#frontend[@]} = 0 ] || frontend=(-DFRONTEND -DUSE_PRIVATE_ENCODING_FUNCS -fsanitize=address,undefined -fno-sanitize-recover=all
 			-I"$("$PG_CONFIG" --includedir-server)" "${frontend[@]}" -L"$("$PG_CONFIG" --pkglibdir)" -lpgcommon -lpgport)
 		gcc -O2 -g -Wall -Wextra -Werror -I"$tree/src" -o "$logs/$name" "$source" ${frontend[@]+"${frontend[@]}"} \
 			$(for r in $rooms; do ls "$tree/src/$r"/*.o; done) -lm >"$logs/$name.log" 2>&1 &&

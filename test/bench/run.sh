@@ -9,6 +9,8 @@
 #   ROWS=20000         only the first rows (the true nearest are then computed again)
 #   QUERIES=1000 ROUNDS=3 INSERTS=500 SHARED_BUFFERS=1GB
 #
+# With PGVECTOR there follow the types: searches without an index, COPY of 100000 rows (test/bench/types.sh, types.txt).
+#
 # Results: a table on the screen and in tmp/bench/table.md, the curve of recall and speed in tmp/bench/curve.svg.
 set -euo pipefail
 . "$(dirname "$0")/../../tools/private.sh"
@@ -47,6 +49,7 @@ if [ -n "${PGVECTOR:-}" ]; then
 	bins[bench_peer]=$bin
 	cluster bench_peer "${settings[@]}"
 	started+=(bench_peer)
+	peer="host=$sock port=$port user=postgres dbname=postgres"
 	servers+=(--server "pgvector=host=$sock port=$port user=postgres dbname=postgres" --restart "pgvector=$bin/pg_ctl -D $work/bench_peer")
 	bin=$our_bin pg=$our_pg
 fi
@@ -57,3 +60,4 @@ servers+=(--server "ours=host=$sock port=$port user=postgres dbname=postgres" --
 
 "$python" "$tree/test/bench/bench.py" --data "$BENCH_DATA" --out "$out" --rows "${ROWS:-0}" --queries "${QUERIES:-1000}" \
 	--rounds "${ROUNDS:-3}" --inserts "${INSERTS:-500}" "${servers[@]}"
+[ -z "${PGVECTOR:-}" ] || env -u ROWS -u ONLY ROUNDS=5 "$tree/test/bench/types.sh" "$peer" | tee "$out/types.txt"

@@ -13,7 +13,7 @@ sources=()
 for f in $(sed -n 's/.*fuzz-frontend: *\([a-z_ ]*\).*/\1/p' "$tree/test/fuzz/${target}_fuzz.c"); do
 	sources+=("$tree"/src/*/"$f.c")
 done
-clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Wno-ignored-attributes -DFRONTEND -I"$tree/src" \
+clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Wno-ignored-attributes -DFRONTEND -DUSE_PRIVATE_ENCODING_FUNCS -I"$tree/src" \
 	-I"$("$pg_config" --includedir-server)" -o "$dir/fuzz" "$tree/test/fuzz/${target}_fuzz.c" "${sources[@]}" \
 	-L"$("$pg_config" --pkglibdir)" -lpgcommon -lpgport -lm
 cd "$dir"
