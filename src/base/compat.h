@@ -84,15 +84,19 @@
 #define compat_database_is_invalid(form) ((form)->datconnlimit == -2)
 
 #ifndef FRONTEND
-/* What names a relation's files, as a key without padding. */
+/* What names a relation's files, as a key without padding; and whether a buffer's tag names one of its blocks. */
 #if PG_VERSION_NUM >= 160000
 #include "storage/relfilelocator.h"
 typedef RelFileLocator CompatRelFile;
 #define compat_rel_file(rel) ((rel)->rd_locator)
+#define compat_tag_is(tag, file, fork, block) \
+	(BufTagMatchesRelFileLocator((tag), (file)) && BufTagGetForkNum(tag) == (fork) && (tag)->blockNum == (block))
 #else
 #include "storage/relfilenode.h"
 typedef RelFileNode CompatRelFile;
 #define compat_rel_file(rel) ((rel)->rd_node)
+#define compat_tag_is(tag, file, fork, block) \
+	(RelFileNodeEquals((tag)->rnode, *(file)) && (tag)->forkNum == (fork) && (tag)->blockNum == (block))
 #endif
 
 /* From 17 on an access method declares that it can build with workers; before, it just does. */

@@ -231,6 +231,28 @@ hnsw_node_offset(const HnswGeometry *g, uint32 node)
 	return HNSW_NODE_START + node % g->extent_nodes % g->nodes_per_page * g->node_size;
 }
 
+/* A sketch slot, found once. */
+typedef struct HnswPlace
+{
+	uint32		node;
+	BlockNumber block;
+	uint32		offset;
+} HnswPlace;
+
+static inline HnswPlace
+hnsw_sketch_place(const HnswGeometry *g, uint32 node)
+{
+	uint32		extent = node / g->extent_nodes;
+	uint32		rest = node - extent * g->extent_nodes;
+	uint32		page = rest / g->sketches_per_page;
+	HnswPlace	place;
+
+	place.node = node;
+	place.block = g->first_extent + extent * (g->extent_sketch_pages + g->extent_node_pages) + page;
+	place.offset = HNSW_SKETCH_START + (rest - page * g->sketches_per_page) * g->sketch_size;
+	return place;
+}
+
 static inline HnswSketch *
 hnsw_sketch(const HnswGeometry *g, Page page, uint32 node)
 {
@@ -252,7 +274,6 @@ hnsw_node_code(const HnswIndex *ix, HnswNode *node)
 /* hnsw_pin.c: buffers remembered between accesses */
 extern void hnsw_refresh_hints(HnswIndex *ix, uint32 node_count);
 extern Buffer hnsw_pin(HnswIndex *ix, BlockNumber block);
-extern void hnsw_prefetch(HnswIndex *ix, BlockNumber block, uint32 offset, Size length);
 extern Buffer hnsw_read_page(HnswIndex *ix, BlockNumber block, HnswPageKind kind);
 
 /* ---- search ---- */
@@ -283,6 +304,13 @@ typedef struct HnswCounters
 	int64		sweeps;			/* passes over all sketches */
 } HnswCounters;
 
+/* Neighbors of one node, not seen before. */
+typedef struct HnswBatch
+{
+	int			count;
+	HnswPlace  *places;
+} HnswBatch;
+
 typedef struct HnswSearch
 {
 	HnswIndex  *ix;
@@ -306,7 +334,7 @@ typedef struct HnswSearch
 	int			window_count;
 
 	uint32		node_count;		/* of the index, as last seen */
-	uint32	   *fresh;			/* neighbors to look at */
+	HnswBatch	batches[2];		/* one is looked at while the other's sketches come near */
 	float		error;			/* standard deviation of a sketch's distance, near by */
 	HnswCounters counters;
 } HnswSearch;

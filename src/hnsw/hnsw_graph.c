@@ -240,7 +240,8 @@ find_seeds(HnswGraph *graph, uint32 end, HnswCandidate *seeds)
 	return count;
 }
 
-static void
+/* Always inlined: the compiler drops calls of functions that do nothing but prefetch. */
+static pg_attribute_always_inline void
 prefetch_code(const HnswGraph *graph, uint32 id)
 {
 	const uint8 *code = node_code(graph, id);
@@ -251,7 +252,7 @@ prefetch_code(const HnswGraph *graph, uint32 id)
 	__builtin_prefetch(&graph->nodes[id]);
 }
 
-static void
+static pg_attribute_always_inline void
 prefetch_sketch(const HnswGraph *graph, uint32 id)
 {
 	const uint8 *sketch = graph->sketches + graph->sketch_bytes * id;
@@ -260,7 +261,7 @@ prefetch_sketch(const HnswGraph *graph, uint32 id)
 		__builtin_prefetch(sketch + i);
 }
 
-static void
+static pg_attribute_always_inline void
 prefetch_node(const HnswGraph *graph, uint32 id)
 {
 	const uint32 *ids = node_neighbors(graph, id);

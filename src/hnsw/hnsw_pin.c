@@ -6,30 +6,18 @@
  * the buffer table costs more than all the rest of such a touch, so every
  * backend remembers, by file and block, in which buffer it last saw the page;
  * the server itself checks on pinning that it is still there.  A remembered
- * buffer also tells what to prefetch.  This is the only file that knows about
- * the server's buffer descriptors.
+ * buffer also tells what to prefetch, and can be looked into without a pin:
+ * see hnsw_pin.h.  These two files alone know about the server's buffer
+ * descriptors.
  */
 #include "postgres.h"
 
-#include "base/compat.h"
-#include "hnsw/hnsw.h"
-#include "storage/buf_internals.h"
+#include "hnsw/hnsw_pin.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
 /* Remembered buffers of one index at most, and of all together before they are forgotten. */
 #define HINTS_MAX_BYTES		(64 * 1024 * 1024)
-
-/* Every so many pins by memory one goes through the buffer table, to keep the page's usage count up. */
-#define HINTS_REFRESH		32
-
-typedef struct HnswHints
-{
-	CompatRelFile file;			/* hash key */
-	uint32		size;
-	uint32		uses;
-	Buffer	   *buffers;		/* by block; InvalidBuffer where unknown */
-} HnswHints;
 
 static HTAB *hints_table;
 static MemoryContext hints_context;
@@ -70,7 +58,6 @@ hnsw_refresh_hints(HnswIndex *ix, uint32 node_count)
 	if (!found)
 	{
 		hints->size = 0;
-		hints->uses = 0;
 		hints->buffers = NULL;
 	}
 	if (hints->size < blocks && hints_bytes > HINTS_MAX_BYTES)
@@ -100,7 +87,11 @@ hnsw_refresh_hints(HnswIndex *ix, uint32 node_count)
 	ix->hints = hints;
 }
 
-/* Whether the page was where it was remembered is left in *remembered. */
+/*
+ * Whether the page was where it was remembered is left in *remembered.  A pin
+ * through the buffer table raises the page's usage count, one by memory does
+ * not: see hnsw_holds.
+ */
 static inline Buffer
 pin(HnswIndex *ix, BlockNumber block, bool *remembered)
 {
@@ -111,7 +102,7 @@ pin(HnswIndex *ix, BlockNumber block, bool *remembered)
 	if (unlikely(hints == NULL || block >= hints->size))
 		return ReadBuffer(ix->rel, block);
 	buffer = hints->buffers[block];
-	if (likely(buffer != InvalidBuffer) && ++hints->uses % HINTS_REFRESH != 0 &&
+	if (likely(buffer != InvalidBuffer) && (buffer < 0 || hnsw_holds(hints, block, buffer)) &&
 		ReadRecentBuffer(hints->file, MAIN_FORKNUM, block, buffer))
 	{
 		*remembered = true;
@@ -145,23 +136,4 @@ hnsw_read_page(HnswIndex *ix, BlockNumber block, HnswPageKind kind)
 	if (unlikely(!remembered))
 		hnsw_check_page(ix->rel, buffer, kind);
 	return buffer;
-}
-
-/* Bring a remembered page's descriptor and some of its bytes near; harmless when the memory is stale. */
-void
-hnsw_prefetch(HnswIndex *ix, BlockNumber block, uint32 offset, Size length)
-{
-	HnswHints  *hints = ix->hints;
-	Buffer		buffer;
-	char	   *page;
-
-	if (unlikely(hints == NULL || block >= hints->size))
-		return;
-	buffer = hints->buffers[block];
-	if (buffer <= 0)
-		return;
-	__builtin_prefetch(GetBufferDescriptor(buffer - 1));
-	page = BufferBlocks + (Size) (buffer - 1) * BLCKSZ + offset;
-	for (Size i = 0; i < length; i += 64)
-		__builtin_prefetch(page + i);
 }

@@ -18,7 +18,7 @@
 #include <float.h>
 #include <math.h>
 
-#include "hnsw/hnsw.h"
+#include "hnsw/hnsw_pin.h"
 #include "hnsw/hnsw_queue.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -52,7 +52,8 @@ hnsw_search_init(HnswSearch *search, HnswIndex *ix, int ef)
 	search->found = palloc(sizeof(HnswFound) * FOUND_INITIAL);
 	search->window = palloc(sizeof(float) * ef);
 	search->ef = ef;
-	search->fresh = palloc(sizeof(uint32) * HNSW_MAX_NEIGHBORS);
+	for (int i = 0; i < 2; i++)
+		search->batches[i].places = palloc(sizeof(HnswPlace) * 2 * ix->m);
 }
 
 Size
@@ -306,9 +307,12 @@ hnsw_search_alias(HnswSearch *search, uint32 alias)
 	return found->next;
 }
 
-/* Read a node slot: record its distance, and copy the neighbors not yet visited to search->fresh. */
-static int
-read_node(HnswSearch *search, HnswCandidate candidate)
+/*
+ * Read a node slot: record its distance, and note the neighbors not yet
+ * visited in the batch, whose sketches are asked for.
+ */
+static void
+read_node(HnswSearch *search, HnswCandidate candidate, HnswBatch *batch)
 {
 	HnswIndex  *ix = search->ix;
 	const HnswGeometry *g = &ix->geometry;
@@ -319,7 +323,6 @@ read_node(HnswSearch *search, HnswCandidate candidate)
 	HnswFound  *found;
 	int			count = node->count;
 	uint32		ids[HNSW_MAX_NEIGHBORS];
-	int			fresh = 0;
 
 	if (unlikely(count > 2 * ix->m))
 		hnsw_corrupted(ix->rel, block, "too many neighbors");
@@ -336,76 +339,101 @@ read_node(HnswSearch *search, HnswCandidate candidate)
 
 	if ((candidate.node & HNSW_DEAD_BIT) == 0)
 		window_add(search->window, &search->window_count, search->ef, found->distance);
+	batch->count = 0;
 	for (int i = 0; i < count; i++)
 	{
+		HnswPlace	place;
+
 		if (unlikely(ids[i] >= search->node_count) && !is_newer(search, ids[i]))
 			hnsw_corrupted(ix->rel, block, "neighbor does not exist");
 		if (!visit(search, ids[i]))
 			continue;
-		hnsw_prefetch(ix, hnsw_sketch_block(g, ids[i]), hnsw_sketch_offset(g, ids[i]), g->sketch_size);
-		search->fresh[fresh++] = ids[i];
+		place = hnsw_sketch_place(g, ids[i]);
+		hnsw_prefetch(ix, place.block, place.offset, g->sketch_size);
+		batch->places[batch->count++] = place;
 	}
-	return fresh;
+	search->counters.hops++;
 }
 
-/* Estimate the nodes in search->fresh; neighbors on one page share its pin. */
+/* Estimate a node's distance by its sketch; false when the slot is no node of the graph. */
+static inline bool
+estimate(const HnswSearch *search, uint32 node, const HnswSketch *sketch, HnswCandidate *candidate)
+{
+	candidate->node = with_state(node, sketch);
+	candidate->distance = quant_sketch_distance(&search->query, sketch->code, sketch->factors);
+	return is_node(sketch);
+}
+
+/* Put the nodes of a batch on the frontier, and empty it. */
 static void
-read_sketches(HnswSearch *search, int count)
+read_sketches(HnswSearch *search, HnswBatch *batch)
 {
 	HnswIndex  *ix = search->ix;
-	const HnswGeometry *g = &ix->geometry;
-	Buffer		buffer = InvalidBuffer;
-	BlockNumber block = InvalidBlockNumber;
 
-	for (int i = 0; i < count; i++)
+	for (int i = 0; i < batch->count; i++)
 	{
-		uint32		id = search->fresh[i];
-		BlockNumber next_block = hnsw_sketch_block(g, id);
-		const HnswSketch *sketch;
+		HnswPlace	place = batch->places[i];
+		const char *page = hnsw_peek(ix, place.block);
+		HnswCandidate candidate;
+		bool		wanted = false;
 
-		if (next_block != block)
+		if (likely(page != NULL))
+			wanted = estimate(search, place.node, (const HnswSketch *) (page + place.offset), &candidate);
+		if (unlikely(page == NULL || !hnsw_peeked(ix, place.block)))
 		{
-			if (BufferIsValid(buffer))
-				UnlockReleaseBuffer(buffer);
-			block = next_block;
-			buffer = hnsw_read_page(ix, block, HNSW_PAGE_SKETCH);
+			Buffer		buffer = hnsw_read_page(ix, place.block, HNSW_PAGE_SKETCH);
+
+			page = BufferGetPage(buffer);
+			wanted = estimate(search, place.node, (const HnswSketch *) (page + place.offset), &candidate);
+			UnlockReleaseBuffer(buffer);
 		}
-		sketch = hnsw_sketch(g, BufferGetPage(buffer), id);
-		if (is_node(sketch))
-			push_frontier(search, quant_sketch_distance(&search->query, sketch->code, sketch->factors),
-						  with_state(id, sketch));
+		if (wanted)
+			push_frontier(search, candidate.distance, candidate.node);
 	}
-	if (BufferIsValid(buffer))
-		UnlockReleaseBuffer(buffer);
-	search->counters.estimates += count;
+	search->counters.estimates += batch->count;
+	batch->count = 0;
 }
 
-/* Expand the frontier until ef nodes have been found, or nothing is left of it. */
+/* Whether ef nodes have been found that are surely nearer than all of the frontier. */
+static inline bool
+rests(const HnswSearch *search)
+{
+	if (search->frontier_count == 0)
+		return true;
+	return search->window_count == search->ef &&
+		search->frontier[0].distance > search->window[0] + REST_MARGIN * search->error;
+}
+
+/*
+ * Expand the frontier until ef nodes have been found, or nothing is left of
+ * it.  A node's neighbors are estimated after the next node has been read, so
+ * that their sketches have time to come near.
+ */
 void
 hnsw_search_run(HnswSearch *search)
 {
 	HnswIndex  *ix = search->ix;
 	const HnswGeometry *g = &ix->geometry;
+	HnswBatch  *next = &search->batches[0];
+	HnswBatch  *last = &search->batches[1];
 
 	hnsw_refresh_hints(ix, search->node_count);
-	while (search->frontier_count > 0)
+	next->count = last->count = 0;
+	while (!rests(search) || last->count > 0)
 	{
-		HnswCandidate candidate;
+		HnswBatch  *swap = last;
 
 		CHECK_FOR_INTERRUPTS();
-		if (search->window_count == search->ef &&
-			search->frontier[0].distance > search->window[0] + REST_MARGIN * search->error)
-			break;
-		candidate = candidate_pop(search->frontier, &search->frontier_count);
-		read_sketches(search, read_node(search, candidate));
-		search->counters.hops++;
-
-		/* The next to be expanded is known now, and will mostly stay so. */
+		if (!rests(search))
+			read_node(search, candidate_pop(search->frontier, &search->frontier_count), next);
+		read_sketches(search, last);
+		last = next;
+		next = swap;
 		if (search->frontier_count > 0)
 		{
-			uint32		next = search->frontier[0].node & ~HNSW_DEAD_BIT;
+			uint32		node = search->frontier[0].node & ~HNSW_DEAD_BIT;
 
-			hnsw_prefetch(ix, hnsw_node_block(g, next), hnsw_node_offset(g, next), Min(g->node_size, 1024));
+			hnsw_prefetch(ix, hnsw_node_block(g, node), hnsw_node_offset(g, node), Min(g->node_size, 1024));
 		}
 	}
 }

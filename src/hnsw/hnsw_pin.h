@@ -1,0 +1,92 @@
+/*
+ * hnsw_pin.h
+ *		Remembered buffers, looked into without a pin.
+ *
+ * Of the hundreds of sketches a search compares, each is worth a few dozen
+ * instructions: less than a pin and a lock.  They are read as they lie in
+ * shared memory, which stays mapped whatever becomes of the buffer, between
+ * two looks at the buffer's tag.  The page may be written to meanwhile; it
+ * may even, between the two looks, leave the buffer and come back to it.
+ * What is read is thus a hint, good enough for an estimate that decides where
+ * to search next.  Nothing else may be read like this.
+ */
+#ifndef HNSW_PIN_H
+#define HNSW_PIN_H
+
+#include "base/compat.h"
+#include "hnsw/hnsw.h"
+#include "storage/buf_internals.h"
+
+/* The buffers of one index, as this process last saw them. */
+typedef struct HnswHints
+{
+	CompatRelFile file;			/* hash key */
+	uint32		size;
+	Buffer	   *buffers;		/* by block; InvalidBuffer where unknown */
+} HnswHints;
+
+/*
+ * Whether a shared buffer holds the block.  One that nobody has pinned for so
+ * long that it is about to be evicted passes for lost: the pin that follows
+ * tells the server that the page is in use.
+ */
+static inline bool
+hnsw_holds(const HnswHints *hints, BlockNumber block, Buffer buffer)
+{
+	BufferDesc *descriptor = GetBufferDescriptor(buffer - 1);
+	uint32		state = pg_atomic_read_u32(&descriptor->state);
+
+	return (state & BM_VALID) != 0 && BUF_STATE_GET_USAGECOUNT(state) > 0 &&
+		compat_tag_is(&descriptor->tag, &hints->file, MAIN_FORKNUM, block);
+}
+
+/*
+ * A page to be read without a pin, or NULL when it must be pinned.  What has
+ * been read counts once hnsw_peeked says that the page was there all the time.
+ */
+static inline const char *
+hnsw_peek(const HnswIndex *ix, BlockNumber block)
+{
+	const HnswHints *hints = ix->hints;
+	Buffer		buffer;
+
+	if (unlikely(hints == NULL || block >= hints->size))
+		return NULL;
+	buffer = hints->buffers[block];
+	if (unlikely(buffer <= 0 || !hnsw_holds(hints, block, buffer)))
+		return NULL;
+	pg_read_barrier();
+	return BufferBlocks + (Size) (buffer - 1) * BLCKSZ;
+}
+
+static inline bool
+hnsw_peeked(const HnswIndex *ix, BlockNumber block)
+{
+	pg_read_barrier();
+	return hnsw_holds(ix->hints, block, ix->hints->buffers[block]);
+}
+
+/*
+ * Bring a remembered page's descriptor and some of its bytes near; harmless
+ * when the memory is stale.  Always inlined: as a function of its own it has
+ * no effect that the compiler knows of, and calls of it are optimised away.
+ */
+static pg_attribute_always_inline void
+hnsw_prefetch(const HnswIndex *ix, BlockNumber block, uint32 offset, Size length)
+{
+	const HnswHints *hints = ix->hints;
+	Buffer		buffer;
+	char	   *page;
+
+	if (unlikely(hints == NULL || block >= hints->size))
+		return;
+	buffer = hints->buffers[block];
+	if (buffer <= 0)
+		return;
+	__builtin_prefetch(GetBufferDescriptor(buffer - 1));
+	page = BufferBlocks + (Size) (buffer - 1) * BLCKSZ + offset;
+	for (Size i = 0; i < length; i += 64)
+		__builtin_prefetch(page + i);
+}
+
+#endif							/* HNSW_PIN_H */
