@@ -6,6 +6,7 @@
 
 #include "commands/progress.h"
 #include "hnsw/hnsw_graph.h"
+#include "hnsw/hnsw_queue.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 
@@ -19,6 +20,10 @@ typedef struct Writer
 	uint32		count;
 	uint32	   *order;			/* from new number to number in the graph */
 	uint32	   *place;			/* and back */
+
+	/* While a page is filled. */
+	HnswCandidate *waiting;		/* min-heap by the negative number of links */
+	uint16	   *links;			/* of each node with those of the page */
 } Writer;
 
 /* Append a page to the relation; returns it pinned, locked and formatted. */
@@ -77,28 +82,52 @@ give_number(Writer *writer, uint32 id, uint32 number)
 	writer->order[number] = id;
 }
 
+/* The neighbors of a node just numbered have one more link with its page. */
+static void
+count_links(Writer *writer, uint32 id, int *waiting)
+{
+	HnswGraph  *graph = writer->graph;
+	const uint32 *ids = graph->neighbors + (Size) 2 * graph->m * id;
+
+	for (uint32 i = 0; i < graph->nodes[id].count; i++)
+	{
+		HnswCandidate candidate = {.node = ids[i]};
+
+		if (writer->place[ids[i]] != HNSW_NO_NODE)
+			continue;
+		candidate.distance = -(float) ++writer->links[ids[i]];
+		candidate_push(writer->waiting, waiting, candidate);
+	}
+}
+
 /*
- * Number the nodes around "id", nearest in edges first, until a page of
- * sketches is full; returns the next number.  The queue is the part of
- * writer->order just filled.
+ * Fill a page of sketches with "id" and those around it, the one with most
+ * links to the page always next: a search that looks at the neighbors of a
+ * node then touches few pages.  Returns the next number.
  */
 static uint32
 number_around(Writer *writer, uint32 id, uint32 next)
 {
-	HnswGraph  *graph = writer->graph;
-	uint32		head = next;
-	uint32		end = Min(writer->count, next + writer->ix->geometry.sketches_per_page);
+	uint32		first = next;
+	uint32		end = Min(writer->count, first + writer->ix->geometry.sketches_per_page);
+	int			waiting = 0;
 
 	give_number(writer, id, next++);
-	for (; head < next && next < end; head++)
+	count_links(writer, id, &waiting);
+	while (waiting > 0 && next < end)
 	{
-		uint32		from = writer->order[head];
-		const uint32 *ids = graph->neighbors + (Size) 2 * graph->m * from;
+		uint32		nearest = candidate_pop(writer->waiting, &waiting).node;
 
-		for (uint32 i = 0; i < graph->nodes[from].count && next < end; i++)
-			if (writer->place[ids[i]] == HNSW_NO_NODE)
-				give_number(writer, ids[i], next++);
+		/* It stands there once for each of its links. */
+		if (writer->place[nearest] != HNSW_NO_NODE)
+			continue;
+		give_number(writer, nearest, next++);
+		count_links(writer, nearest, &waiting);
 	}
+	for (int i = 0; i < waiting; i++)
+		writer->links[writer->waiting[i].node] = 0;
+	for (uint32 number = first; number < next; number++)
+		writer->links[writer->order[number]] = 0;
 	return next;
 }
 
@@ -221,6 +250,9 @@ hnsw_write_graph(HnswIndex *ix, HnswGraph *graph)
 	writer.order = palloc_extended(sizeof(uint32) * (Size) (writer.count + 1), MCXT_ALLOC_HUGE);
 	writer.place = palloc_extended(sizeof(uint32) * (Size) (writer.count + 1), MCXT_ALLOC_HUGE);
 	memset(writer.place, 0xFF, sizeof(uint32) * (Size) (writer.count + 1));
+	writer.waiting = palloc_extended(sizeof(HnswCandidate) * g->sketches_per_page * 2 * ix->m, MCXT_ALLOC_HUGE);
+	writer.links = palloc_extended(sizeof(uint16) * (Size) (writer.count + 1),
+								   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	sample = choose_order(&writer);
 
 	for (uint32 first = 0; first < writer.count; first += g->extent_nodes)
@@ -243,4 +275,6 @@ hnsw_write_graph(HnswIndex *ix, HnswGraph *graph)
 	finish_page(buffer);
 	pfree(writer.order);
 	pfree(writer.place);
+	pfree(writer.waiting);
+	pfree(writer.links);
 }
