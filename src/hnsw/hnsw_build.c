@@ -8,6 +8,9 @@
  */
 #include "postgres.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "access/xloginsert.h"
 #include "base/compat.h"
 #include "catalog/index.h"
@@ -93,11 +96,30 @@ most_rows(const HnswBuild *build)
 	return (uint32) Max(0, Min(rows - 2, HNSW_MAX_NODES));
 }
 
+/*
+ * The graph is read here and there, and looking up the addresses of small
+ * pages takes as long as reading: ask for large ones.  The kernel may decline.
+ */
+static void
+ask_for_large_pages(void *memory, Size bytes)
+{
+#ifdef MADV_HUGEPAGE
+	uintptr_t	page = (uintptr_t) sysconf(_SC_PAGESIZE);
+	uintptr_t	start = TYPEALIGN(page, memory);
+	uintptr_t	end = TYPEALIGN_DOWN(page, (uintptr_t) memory + bytes);
+
+	if (end > start)
+		(void) madvise((void *) start, end - start, MADV_HUGEPAGE);
+#endif
+}
+
 static void
 allocate_graph(HnswBuild *build, uint32 capacity)
 {
-	build->header = palloc_extended(hnsw_graph_bytes(&build->ix.spec, build->ix.m, capacity),
-									MCXT_ALLOC_HUGE);
+	Size		bytes = hnsw_graph_bytes(&build->ix.spec, build->ix.m, capacity);
+
+	build->header = palloc_extended(bytes, MCXT_ALLOC_HUGE);
+	ask_for_large_pages(build->header, bytes);
 	hnsw_graph_create(build->header, capacity, LWTRANCHE_FIRST_USER_DEFINED);
 	hnsw_graph_attach(&build->graph, &build->ix, build->header, false);
 }

@@ -14,7 +14,7 @@
 #include "hnsw/hnsw_queue.h"
 #include "miscadmin.h"
 
-/* Searches start from the nearest of so many nodes, spread over those there are. */
+/* Searches start from the nearest of so many nodes, up to twice as many, spread over those there are. */
 #define ENTRY_MIN	128
 #define ENTRY_SEEDS	4
 
@@ -109,13 +109,15 @@ hnsw_graph_attach(HnswGraph *graph, const HnswIndex *ix, GraphHeader *header, bo
 
 	quant_init_query(&ix->spec, &graph->query);
 	quant_init_codes(&ix->spec, &graph->own);
-	graph->work = palloc(sizeof(float) * ix->spec.dims);
 	graph->visited = palloc_extended(capacity / 8 + 1, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	graph->marked_size = 4096;
 	graph->marked = palloc(sizeof(uint32) * graph->marked_size);
 	graph->frontier_size = 4096;
 	graph->frontier = palloc(sizeof(HnswCandidate) * graph->frontier_size);
 	graph->nearest = palloc(sizeof(HnswCandidate) * (graph->ef + 1));
+	graph->entry_step = 1;
+	graph->entries = palloc(sizeof(uint32) * 2 * ENTRY_MIN);
+	graph->entry_sketches = palloc(graph->sketch_bytes * 2 * ENTRY_MIN);
 	graph->selected = palloc(sizeof(HnswNeighbor) * graph->ef);
 	graph->relinked = palloc(sizeof(HnswNeighbor) * (2 * ix->m + 1));
 }
@@ -188,18 +190,14 @@ keep_nearest(HnswGraph *graph, int *count, HnswCandidate candidate)
 	return true;
 }
 
-/* The distance by its sketch. */
-static inline HnswCandidate
-look_at(HnswGraph *graph, uint32 id)
+/* The distance by a sketch. */
+static inline float
+sketch_distance(const HnswGraph *graph, const uint8 *sketch)
 {
-	const uint8 *sketch = graph->sketches + graph->sketch_bytes * id;
-	HnswCandidate candidate;
 	QuantFactors factors;
 
 	memcpy(&factors, sketch, sizeof(QuantFactors));
-	candidate.node = id;
-	candidate.distance = quant_sketch_distance(&graph->query, sketch + sizeof(QuantFactors), factors);
-	return candidate;
+	return quant_sketch_distance(&graph->query, sketch + sizeof(QuantFactors), factors);
 }
 
 static inline void
@@ -213,25 +211,48 @@ push_frontier(HnswGraph *graph, HnswCandidate candidate, int *count)
 	candidate_push(graph->frontier, count, candidate);
 }
 
-/* The nearest of nodes spread evenly over the first "end", into seeds; returns how many. */
+/*
+ * Keep the entries up with the first "end" nodes.  Their sketches are copied:
+ * where they lie in the graph, at large strides, they would share few lines
+ * of the cache.
+ */
+static void
+update_entries(HnswGraph *graph, uint32 end)
+{
+	while (end / graph->entry_step >= 2 * ENTRY_MIN)
+	{
+		graph->entry_step *= 2;
+		graph->entry_next = 0;
+		graph->entry_count = 0;
+	}
+	for (; graph->entry_next < end; graph->entry_next += graph->entry_step)
+	{
+		uint32		id = graph->entry_next;
+
+		if (!graph->nodes[id].ready || graph->nodes[id].alias)
+			continue;
+		memcpy(graph->entry_sketches + graph->sketch_bytes * graph->entry_count,
+			   graph->sketches + graph->sketch_bytes * id, graph->sketch_bytes);
+		graph->entries[graph->entry_count++] = id;
+	}
+}
+
+/* The nearest of the entries among the first "end" nodes, into seeds; returns how many. */
 static int
 find_seeds(HnswGraph *graph, uint32 end, HnswCandidate *seeds)
 {
-	uint32		step = 1;
 	int			count = 0;
 
-	while (end / step >= 2 * ENTRY_MIN)
-		step *= 2;
-	for (uint32 id = 0; id < end; id += step)
+	update_entries(graph, end);
+	for (int entry = 0; entry < graph->entry_count; entry++)
 	{
 		HnswCandidate candidate;
 		int			i;
 
-		if (!graph->nodes[id].ready || graph->nodes[id].alias)
-			continue;
-		candidate = look_at(graph, id);
+		candidate.distance = sketch_distance(graph, graph->entry_sketches + graph->sketch_bytes * entry);
 		if (count == ENTRY_SEEDS && candidate.distance >= seeds[ENTRY_SEEDS - 1].distance)
 			continue;
+		candidate.node = graph->entries[entry];
 		i = count < ENTRY_SEEDS ? count++ : ENTRY_SEEDS - 1;
 		for (; i > 0 && seeds[i - 1].distance > candidate.distance; i--)
 			seeds[i] = seeds[i - 1];
@@ -292,9 +313,24 @@ expand(HnswGraph *graph, uint32 id, uint32 *fresh)
 	return fresh_count;
 }
 
+/* Put those on the frontier, by their sketches, that may be among the nearest. */
+static void
+estimate(HnswGraph *graph, const uint32 *fresh, int fresh_count, int nearest_count, int *frontier_count)
+{
+	for (int i = 0; i < fresh_count; i++)
+	{
+		HnswCandidate candidate = {.node = fresh[i]};
+
+		candidate.distance = sketch_distance(graph, graph->sketches + graph->sketch_bytes * fresh[i]);
+		if (nearest_count < graph->ef || candidate.distance <= graph->nearest[0].distance)
+			push_frontier(graph, candidate, frontier_count);
+	}
+}
+
 /*
  * The ef nearest of the first "end" nodes by their graph codes, in
- * graph->nearest; returns how many.  The same search as on pages: see
+ * graph->nearest; returns how many.  The same search as on pages, with a
+ * node's neighbors estimated after the next node has been expanded: see
  * hnsw_search.c.
  */
 static int
@@ -302,6 +338,9 @@ search(HnswGraph *graph, uint32 end)
 {
 	bool		has_code = quant_has_code(graph->spec);
 	HnswCandidate seeds[ENTRY_SEEDS];
+	uint32		fresh[2][HNSW_MAX_NEIGHBORS];
+	int			fresh_count[2] = {0, 0};
+	int			last = 0;		/* which of the two waits to be estimated */
 	int			frontier_count = 0;
 	int			nearest_count = 0;
 	int			seed_count = find_seeds(graph, end, seeds);
@@ -311,27 +350,27 @@ search(HnswGraph *graph, uint32 end)
 		visit(graph, seeds[i].node);
 		push_frontier(graph, seeds[i], &frontier_count);
 	}
-	while (frontier_count > 0)
+	for (;;)
 	{
-		uint32		fresh[HNSW_MAX_NEIGHBORS];
-		int			fresh_count;
-		HnswCandidate candidate = candidate_pop(graph->frontier, &frontier_count);
+		bool		rests = frontier_count == 0 ||
+			(nearest_count == graph->ef && graph->frontier[0].distance > graph->nearest[0].distance);
 
 		CHECK_FOR_INTERRUPTS();
-		if (nearest_count == graph->ef && candidate.distance > graph->nearest[0].distance)
+		if (rests && fresh_count[last] == 0)
 			break;
-		fresh_count = expand(graph, candidate.node, fresh);
-		if (has_code)
-			candidate.distance = quant_code_distance(&graph->query, node_code(graph, candidate.node),
-													 graph->nodes[candidate.node].factors);
-		keep_nearest(graph, &nearest_count, candidate);
-		for (int i = 0; i < fresh_count; i++)
+		fresh_count[!last] = 0;
+		if (!rests)
 		{
-			HnswCandidate neighbor = look_at(graph, fresh[i]);
+			HnswCandidate candidate = candidate_pop(graph->frontier, &frontier_count);
 
-			if (nearest_count < graph->ef || neighbor.distance <= graph->nearest[0].distance)
-				push_frontier(graph, neighbor, &frontier_count);
+			fresh_count[!last] = expand(graph, candidate.node, fresh[!last]);
+			if (has_code)
+				candidate.distance = quant_code_distance(&graph->query, node_code(graph, candidate.node),
+														 graph->nodes[candidate.node].factors);
+			keep_nearest(graph, &nearest_count, candidate);
 		}
+		estimate(graph, fresh[last], fresh_count[last], nearest_count, &frontier_count);
+		last = !last;
 		if (frontier_count > 0)
 			prefetch_node(graph, graph->frontier[0].node);
 	}
@@ -341,14 +380,12 @@ search(HnswGraph *graph, uint32 end)
 	return nearest_count;
 }
 
-static int
-by_distance(const void *a, const void *b)
-{
-	float		x = ((const HnswNeighbor *) a)->distance;
-	float		y = ((const HnswNeighbor *) b)->distance;
-
-	return (x > y) - (x < y);
-}
+#define ST_SORT sort_by_distance
+#define ST_ELEMENT_TYPE HnswNeighbor
+#define ST_COMPARE(a, b) (((a)->distance > (b)->distance) - ((a)->distance < (b)->distance))
+#define ST_SCOPE static
+#define ST_DEFINE
+#include "lib/sort_template.h"
 
 static void
 set_neighbor(HnswGraph *graph, HnswNeighbor *neighbor, uint32 id, float distance)
@@ -386,7 +423,7 @@ link_back(HnswGraph *graph, uint32 to, uint32 added, float distance)
 						 quant_pair_distance(graph->spec, node_code(graph, to), node->factors,
 											 node_code(graph, ids[i]), graph->nodes[ids[i]].factors));
 		set_neighbor(graph, &graph->relinked[n], added, distance);
-		qsort(graph->relinked, n + 1, sizeof(HnswNeighbor), by_distance);
+		sort_by_distance(graph->relinked, n + 1);
 		n = hnsw_select(graph->spec, graph->relinked, n + 1, graph->m, n);
 		for (int i = 0; i < n; i++)
 			ids[i] = graph->relinked[i].node;
@@ -437,7 +474,8 @@ hnsw_graph_add(HnswGraph *graph, const HnswIndex *ix, const void *value, ItemPoi
 	node->count = 0;
 	node->tid = *tid;
 	node->hash = hnsw_value_hash(&ix->opclass, value, ix->spec.dims);
-	quant_encode(graph->spec, value, graph->work, &graph->own);
+	quant_set_query(&graph->query, value);
+	quant_encode_query(&graph->query, value, &graph->own);
 	node->factors = has_code ? graph->own.code_factors : graph->own.sketch_factors;
 	sketch = graph->sketches + graph->sketch_bytes * id;
 	memcpy(sketch, &graph->own.sketch_factors, sizeof(QuantFactors));
@@ -445,7 +483,6 @@ hnsw_graph_add(HnswGraph *graph, const HnswIndex *ix, const void *value, ItemPoi
 	if (has_code)
 		memcpy(node_code(graph, id), graph->own.code, graph->spec->code_bytes);
 
-	quant_set_query(&graph->query, value);
 	count = search(graph, id);
 	for (int i = 0; i < count; i++)
 	{
@@ -464,7 +501,7 @@ hnsw_graph_add(HnswGraph *graph, const HnswIndex *ix, const void *value, ItemPoi
 		node->ready = 1;
 		return true;
 	}
-	qsort(graph->selected, count, sizeof(HnswNeighbor), by_distance);
+	sort_by_distance(graph->selected, count);
 	count = hnsw_select(graph->spec, graph->selected, count, graph->m, graph->m);
 	ids = node_neighbors(graph, id);
 	for (int i = 0; i < count; i++)

@@ -50,7 +50,6 @@ typedef struct HnswGraph
 
 	QuantQuery	query;
 	QuantCodes	own;
-	float	   *work;
 	uint8	   *visited;		/* bitmap */
 	uint32	   *marked;			/* what has been set in it */
 	int			marked_count;
@@ -58,6 +57,11 @@ typedef struct HnswGraph
 	HnswCandidate *frontier;
 	int			frontier_size;
 	HnswCandidate *nearest;		/* max-heap of ef */
+	uint32		entry_step;		/* every so many nodes one is an entry */
+	uint32		entry_next;		/* the first number not yet looked at for it */
+	int			entry_count;
+	uint32	   *entries;
+	uint8	   *entry_sketches; /* copies, side by side */
 	HnswNeighbor *selected;
 	HnswNeighbor *relinked;
 } HnswGraph;

@@ -105,6 +105,9 @@ extern void quant_encode(const QuantSpec *spec, const void *value, float *work, 
 extern void quant_init_query(const QuantSpec *spec, QuantQuery *query);
 extern void quant_set_query(QuantQuery *query, const void *value);
 
+/* The codes of the value that a query has been set to, without transforming it once more. */
+extern void quant_encode_query(const QuantQuery *query, const void *value, QuantCodes *codes);
+
 /* Scale to length one, in double precision; false for a vector of length zero. */
 extern bool quant_normalize(float *x, int dims);
 

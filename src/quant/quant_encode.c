@@ -323,12 +323,19 @@ quant_init_codes(const QuantSpec *spec, QuantCodes *codes)
 	codes->code = quant_has_code(spec) ? palloc0(spec->code_bytes) : NULL;
 }
 
+static void
+encode_rotated(const QuantSpec *spec, const float *x, QuantCodes *codes)
+{
+	double		squared = norm_squared(x, spec->dims);
+
+	encode_sketch(spec, x, squared, codes);
+	encode_code(spec, x, squared, codes);
+}
+
 /* work has room for dims floats. */
 void
 quant_encode(const QuantSpec *spec, const void *value, float *work, QuantCodes *codes)
 {
-	double		squared;
-
 	switch (spec->kind)
 	{
 		case QUANT_BITS:
@@ -343,11 +350,22 @@ quant_encode(const QuantSpec *spec, const void *value, float *work, QuantCodes *
 			return;
 		case QUANT_ROTATED:
 			transform(spec, value, work);
-			squared = norm_squared(work, spec->dims);
-			encode_sketch(spec, work, squared, codes);
-			encode_code(spec, work, squared, codes);
+			encode_rotated(spec, work, codes);
 			return;
 	}
+}
+
+void
+quant_encode_query(const QuantQuery *query, const void *value, QuantCodes *codes)
+{
+	const QuantSpec *spec = query->spec;
+
+	if (spec->kind == QUANT_ROTATED)
+		encode_rotated(spec, query->x, codes);
+	else if (spec->kind == QUANT_PLAIN)
+		memcpy(codes->sketch, query->x, spec->sketch_bytes);
+	else
+		quant_encode(spec, value, NULL, codes);
 }
 
 void
