@@ -84,13 +84,14 @@
 #define compat_database_is_invalid(form) ((form)->datconnlimit == -2)
 
 #ifndef FRONTEND
-/* What names a relation's files, as a key without padding; and whether a buffer's tag names one of its blocks. */
+/* What names a relation's files, as a key without padding; whether a buffer's tag names a block of them. */
 #if PG_VERSION_NUM >= 160000
 #include "storage/relfilelocator.h"
 typedef RelFileLocator CompatRelFile;
 #define compat_rel_file(rel) ((rel)->rd_locator)
 #define compat_tag_is(tag, file, fork, block) \
-	(BufTagMatchesRelFileLocator((tag), (file)) && BufTagGetForkNum(tag) == (fork) && (tag)->blockNum == (block))
+	(BufTagMatchesRelFileLocator((tag), (file)) && BufTagGetForkNum(tag) == (fork) && \
+	 (tag)->blockNum == (block))
 #else
 #include "storage/relfilenode.h"
 typedef RelFileNode CompatRelFile;

@@ -100,6 +100,17 @@ count_links(Writer *writer, uint32 id, int *waiting)
 	}
 }
 
+/* The first number whose sketch is not on the same page, or not there. */
+static uint32
+page_end(const Writer *writer, uint32 number)
+{
+	const HnswGeometry *g = &writer->ix->geometry;
+	uint32		rest = number % g->extent_nodes;
+	uint32		left = Min(g->sketches_per_page - rest % g->sketches_per_page, g->extent_nodes - rest);
+
+	return Min(writer->count, number + left);
+}
+
 /*
  * Fill a page of sketches with "id" and those around it, the one with most
  * links to the page always next: a search that looks at the neighbors of a
@@ -109,7 +120,7 @@ static uint32
 number_around(Writer *writer, uint32 id, uint32 next)
 {
 	uint32		first = next;
-	uint32		end = Min(writer->count, first + writer->ix->geometry.sketches_per_page);
+	uint32		end = page_end(writer, first);
 	int			waiting = 0;
 
 	give_number(writer, id, next++);
@@ -250,7 +261,8 @@ hnsw_write_graph(HnswIndex *ix, HnswGraph *graph)
 	writer.order = palloc_extended(sizeof(uint32) * (Size) (writer.count + 1), MCXT_ALLOC_HUGE);
 	writer.place = palloc_extended(sizeof(uint32) * (Size) (writer.count + 1), MCXT_ALLOC_HUGE);
 	memset(writer.place, 0xFF, sizeof(uint32) * (Size) (writer.count + 1));
-	writer.waiting = palloc_extended(sizeof(HnswCandidate) * g->sketches_per_page * 2 * ix->m, MCXT_ALLOC_HUGE);
+	writer.waiting = palloc_extended(sizeof(HnswCandidate) * g->sketches_per_page * 2 * ix->m,
+									 MCXT_ALLOC_HUGE);
 	writer.links = palloc_extended(sizeof(uint16) * (Size) (writer.count + 1),
 								   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	sample = choose_order(&writer);
