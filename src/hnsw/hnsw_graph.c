@@ -231,6 +231,7 @@ update_entries(HnswGraph *graph, uint32 end)
 
 		if (!graph->nodes[id].ready || graph->nodes[id].alias)
 			continue;
+		pg_read_barrier();
 		memcpy(graph->entry_sketches + graph->sketch_bytes * graph->entry_count,
 			   graph->sketches + graph->sketch_bytes * id, graph->sketch_bytes);
 		graph->entries[graph->entry_count++] = id;
