@@ -175,6 +175,22 @@ class Session(threading.Thread):
                                   f" WHERE {names['n']} BETWEEN {a} AND {a + 20}", f"DELETE FROM {found[0]} WHERE {names['n']} = {a}"))
         return c.execute(change).rowcount
 
+    def partition(self, c, table, relation, names):
+        """A partition goes, is changed while it is apart, and comes back; or it is truncated."""
+        found = c.execute("SELECT inhrelid::regclass::text, pg_get_expr(p.relpartbound, inhrelid) FROM pg_inherits JOIN pg_class p"
+                          " ON p.oid = inhrelid WHERE inhparent = %s AND p.relispartition ORDER BY random() LIMIT 1", [table.oid]).fetchone()
+        if found is None:
+            return
+        name, bound = found
+        if self.rng.random() < 0.3:
+            c.execute(f"TRUNCATE {name}")
+            return
+        with c.transaction():
+            c.execute(f"ALTER TABLE {relation} DETACH PARTITION {name}")
+            c.execute(f"UPDATE {name} SET {names['body']} = soak_text({names['n']} + 1) WHERE {names['n']} % 3 = 0")
+            c.execute(f"DELETE FROM {name} WHERE {names['n']} % 7 = 0")
+            c.execute(f"ALTER TABLE {relation} ATTACH PARTITION {name} {bound}")
+
     # ---- definitions ---------------------------------------------------------------------
 
     def definition(self, c):
@@ -182,7 +198,7 @@ class Session(threading.Thread):
         table = rng.choice(self.tables)
         relation, names = table.names(c)
         vectorizer = rng.choice(table.vectorizers).name
-        kind = rng.choice(("column", "table", "schema", "scratch", "rewrite", "index", "resync", "pause", "model", "check", "rollback"))
+        kind = rng.choice(("column", "table", "schema", "scratch", "type", "partition", "rewrite", "index", "resync", "pause", "model", "check", "rollback"))
         if kind == "column":
             column = rng.choice(("title", "body", "amount", "embedding", "k1"))
             c.execute(f'ALTER TABLE {relation} RENAME COLUMN {names[column]} TO "{column} {{{rng.randint(1, 99)}}}"')
@@ -193,6 +209,11 @@ class Session(threading.Thread):
         elif kind == "scratch":
             c.execute(f"ALTER TABLE {relation} DROP COLUMN IF EXISTS scratch")
             c.execute(f"ALTER TABLE {relation} ADD COLUMN scratch int DEFAULT {rng.randint(0, 9)}")
+        elif kind == "type":
+            column, types = rng.choice((("body", ("text", "varchar", "varchar(5000)")), ("amount", ("numeric(10, 2)", "numeric(12, 3)"))))
+            c.execute(f"ALTER TABLE {relation} ALTER COLUMN {names[column]} TYPE {rng.choice(types)}")
+        elif kind == "partition":
+            self.partition(c, table, relation, names)
         elif kind == "rewrite":
             c.execute(f"{rng.choice(('VACUUM FULL', 'VACUUM', 'ANALYZE', 'REINDEX TABLE'))} {relation}")
         elif kind == "index":
