@@ -75,7 +75,18 @@ path_is_devious(const char *path)
 	return false;
 }
 
-/* Does one entry of the list cover the URL?  Whole path segments. */
+/* Whole segments.  "/v1/" covers "/v1", too, which stands for what is below it. */
+static bool
+path_covers(const char *prefix, const char *path)
+{
+	size_t		len = strlen(prefix);
+
+	if (strncmp(prefix, path, len) == 0)
+		return prefix[len - 1] == '/' || path[len] == '/' || path[len] == '\0';
+	return prefix[len - 1] == '/' && strncmp(prefix, path, len - 1) == 0 && path[len - 1] == '\0';
+}
+
+/* Does one entry of the list cover the URL? */
 static bool
 prefix_covers(const char *prefix, const UrlParts *url)
 {
@@ -83,15 +94,10 @@ prefix_covers(const char *prefix, const UrlParts *url)
 	bool		covers = false;
 
 	if (split_url(prefix, &parts) && parts.port != NULL && url->port != NULL)
-	{
-		size_t		len = strlen(parts.path);
-
 		covers = pg_strcasecmp(parts.scheme, url->scheme) == 0 &&
 			pg_strcasecmp(parts.host, url->host) == 0 &&
 			strcmp(parts.port, url->port) == 0 &&
-			strncmp(parts.path, url->path, len) == 0 && !path_is_devious(url->path) &&
-			(parts.path[len - 1] == '/' || url->path[len] == '/' || url->path[len] == '\0');
-	}
+			path_covers(parts.path, url->path) && !path_is_devious(url->path);
 	free_parts(&parts);
 	return covers;
 }

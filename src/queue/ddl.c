@@ -40,6 +40,7 @@
 
 #define QUEUE_ROWS_FETCH	1000
 
+PG_FUNCTION_INFO_V1(ddl_run_as_owner);
 PG_FUNCTION_INFO_V1(ddl_begins);
 PG_FUNCTION_INFO_V1(ddl_ended);
 
@@ -145,6 +146,28 @@ digest(int vectorizer)
 	return result;
 }
 
+/*
+ * vecsync._run_as_owner(source regclass, statement text)
+ *
+ * To define a view again is to read its literals, to retype the keys of the
+ * chunks is to cast them: domains, casts and constraints of the table's owner run,
+ * and must not run as the extension's.
+ */
+Datum
+ddl_run_as_owner(PG_FUNCTION_ARGS)
+{
+	CatalogScope owner;
+	int			code;
+
+	catalog_enter_owner(&owner, catalog_relation_owner(PG_GETARG_OID(0)));
+	code = SPI_execute(text_to_cstring(PG_GETARG_TEXT_PP(1)), false, 0);
+	if (code < 0)
+		elog(ERROR, "\"%s\" failed: %s", text_to_cstring(PG_GETARG_TEXT_PP(1)),
+			 SPI_result_code_string(code));
+	catalog_leave(&owner);
+	PG_RETURN_VOID();
+}
+
 /* Take away what stands in the way of a new type, and remember it in vecsync.suspended. */
 static void
 suspend(int vectorizer)
@@ -192,6 +215,29 @@ resume(int vectorizer)
 }
 
 /*
+ * The table that the command will find, locked as the command will lock it; InvalidOid when none is followed
+ * or the caller does not own it.  Whoever had it before us may have given the name to another table.
+ */
+static Oid
+lock_followed(RangeVar *name)
+{
+	Oid			relid = RangeVarGetRelid(name, NoLock, true);
+
+	while (OidIsValid(relid) && compat_relation_owned(relid, GetUserId()) && followers(relid, false) != NIL)
+	{
+		Oid			again;
+
+		LockRelationOid(relid, AccessExclusiveLock);
+		again = RangeVarGetRelid(name, NoLock, true);
+		if (again == relid)
+			return relid;
+		UnlockRelationOid(relid, AccessExclusiveLock);
+		relid = again;
+	}
+	return InvalidOid;
+}
+
+/*
  * vecsync._ddl_begins(), on ddl_command_start of ALTER TABLE.  For others than
  * the owner the command fails by itself, and nothing is touched.
  */
@@ -209,17 +255,12 @@ ddl_begins(PG_FUNCTION_ARGS)
 	new_type = find_command(event->parsetree, AT_AlterColumnType) != NULL;
 	if (!new_type && find_command(event->parsetree, AT_DropColumn) == NULL)
 		PG_RETURN_NULL();
-	relid = RangeVarGetRelid(((AlterTableStmt *) event->parsetree)->relation, NoLock, true);
-	if (!OidIsValid(relid) || !compat_relation_owned(relid, GetUserId()))
-		PG_RETURN_NULL();
+	relid = lock_followed(((AlterTableStmt *) event->parsetree)->relation);
 	foreach(lc, followers(relid, false))
-	{
-		LockRelationOid(relid, AccessExclusiveLock);
 		if (new_type)
 			suspend(lfirst_int(lc));
 		else
 			suspend_view(lfirst_int(lc));
-	}
 	PG_RETURN_NULL();
 }
 

@@ -245,6 +245,57 @@ cache_keep(const char *model, const char *text, bool query, const float *values,
 		cache_drop(dlist_tail_element(CacheEntry, node, &cache));
 }
 
+/* ---- who may have what is kept ---------------------------------------------------------- */
+
+/* Who may use a model: copies, as of a generation of the configuration. */
+typedef struct KeptRights
+{
+	uint64		generation;		/* 0: none */
+	MemoryContext context;
+	CatalogModel model;			/* name, owner and users alone */
+} KeptRights;
+
+static KeptRights kept_rights[8];
+
+static void
+keep_rights(KeptRights *kept, const CatalogModel *model, uint64 generation)
+{
+	Size		size = sizeof(Oid) * model->nusers;
+
+	kept->generation = 0;
+	if (kept->context == NULL)
+		kept->context = AllocSetContextCreate(TopMemoryContext, "vecsync rights on a model",
+											  ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(kept->context);
+	memset(&kept->model, 0, sizeof(CatalogModel));
+	kept->model.name = MemoryContextStrdup(kept->context, model->name);
+	kept->model.owner = model->owner;
+	kept->model.nusers = model->nusers;
+	kept->model.users = MemoryContextAlloc(kept->context, Max(size, 1));
+	if (size > 0)
+		memcpy(kept->model.users, model->users, size);
+	kept->generation = generation;
+}
+
+/* Vectors are kept for all roles; the right to have them is the caller's own. */
+static void
+check_use(const char *name)
+{
+	uint64		generation = worker_config_generation();
+	KeptRights *kept = &kept_rights[string_hash(name, strlen(name) + 1) % lengthof(kept_rights)];
+	CatalogModel *model;
+
+	if (generation != 0 && kept->generation == generation && strcmp(kept->model.name, name) == 0 &&
+		!queue_config_changing())
+	{
+		catalog_check_model_use(&kept->model, GetUserId());
+		return;
+	}
+	model = catalog_get_model(name, CurrentMemoryContext);
+	if (catalog_model_is_current(name))
+		keep_rights(kept, model, generation);
+}
+
 /* ---- SQL ------------------------------------------------------------------------------------ */
 
 /* From the session's cache or that of all sessions. */
@@ -257,6 +308,7 @@ known_vector(const char *name, const char *text, bool query, Datum *value)
 
 	if (entry != NULL)
 	{
+		check_use(name);
 		worker_query_cache_count_hit();
 		*value = vector_value_make(embed_vector_type(), entry->values, entry->dimensions);
 		return true;
@@ -264,6 +316,7 @@ known_vector(const char *name, const char *text, bool query, Datum *value)
 	values = worker_query_cache_get(name, text, query, &dimensions);
 	if (values == NULL)
 		return false;
+	check_use(name);
 	cache_keep(name, text, query, values, dimensions);
 	*value = vector_value_make(embed_vector_type(), values, dimensions);
 	pfree(values);
@@ -443,6 +496,22 @@ text_argument(FunctionCallInfo fcinfo, int n)
 }
 
 /*
+ * Who calls the functions that change models.  These run as the extension's
+ * owner, so it is the role outside of them; but when the server runs code of a
+ * table's owner (an index's expression in ANALYZE, a content expression in the
+ * worker), that is whoever it runs it for, a superuser perhaps.
+ */
+static Oid
+registrar(void)
+{
+	if (InSecurityRestrictedOperation())
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("cannot change models or secrets within security-restricted operation"));
+	return GetOuterUserId();
+}
+
+/*
  * vecsync._check_model(kind text, provider text, url text, secret text)
  *	-> (checked_url text, private_addresses boolean)
  *
@@ -456,7 +525,7 @@ embed_check_model(PG_FUNCTION_ARGS)
 	char	   *provider = text_argument(fcinfo, 1);
 	char	   *url = text_argument(fcinfo, 2);
 	char	   *secret = text_argument(fcinfo, 3);
-	bool		privileged = superuser_arg(GetOuterUserId());
+	bool		privileged = superuser_arg(registrar());
 	HttpUrlVerdict verdict;
 	TupleDesc	desc;
 	Datum		values[2];
@@ -507,7 +576,7 @@ embed_check_model_secret(PG_FUNCTION_ARGS)
 Datum
 embed_registrar(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_OID(GetOuterUserId());
+	PG_RETURN_OID(registrar());
 }
 
 /* vecsync._probe_dimensions(model text) -> int: asks the service for one vector */

@@ -303,6 +303,15 @@ replace_definition(WorkerVectorizer *v, CatalogVectorizer *def, MemoryContext co
 		MemoryContextDelete(old);
 }
 
+/* May the table's owner use the model?  Requests that are under way keep it, and are answered. */
+static void
+judge_model(WorkerVectorizer *v, Oid owner)
+{
+	v->denied = v->model != NULL && !catalog_model_usable(v->model->def, owner);
+	if (v->denied)
+		worker_note_error(v, psprintf("permission denied for model \"%s\"", v->def->model));
+}
+
 static void
 load_vectorizers(void)
 {
@@ -347,11 +356,7 @@ load_vectorizers(void)
 		v->seen = v->stale = v->dead_letters = true;
 		v->not_before = v->cutover_at = 0;
 		v->model = find_model(v->def->model);
-		if (v->model != NULL && !catalog_model_usable(v->model->def, catalog_relation_owner(v->def->source)))
-		{
-			worker_note_error(v, psprintf("permission denied for model \"%s\"", v->def->model));
-			v->model = NULL;
-		}
+		judge_model(v, catalog_relation_owner(v->def->source));
 	}
 	MemoryContextDelete(context);
 }
@@ -413,21 +418,27 @@ refresh_vectorizer(void *arg)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "vecsync vectorizer",
 												  ALLOCSET_SMALL_SIZES);
 	int			count;
-	CatalogVectorizer *def = catalog_read_vectorizers(v->def->name, &count, context);
+	CatalogVectorizer *def;
 
+	/* Somebody has the table to himself: go on with the SQL that is there, and look again. */
+	if (get_rel_name(v->relid) != NULL && !ConditionalLockRelationOid(v->relid, AccessShareLock))
+		ereport(ERROR, errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("table is locked"));
+	/* and what he has done must be seen */
+	PushActiveSnapshot(GetTransactionSnapshot());
+	def = catalog_read_vectorizers(v->def->name, &count, context);
+	PopActiveSnapshot();
 	if (count == 0)
 	{
 		v->read_sql = NULL;
 		return;					/* dropped: the next reload sees it */
 	}
-	/* Somebody has the table to himself: go on with the SQL that is there, and look again. */
-	if (get_rel_name(def->source) != NULL && !ConditionalLockRelationOid(def->source, AccessShareLock))
-		ereport(ERROR, errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("table is locked"));
 	MemoryContextSetParent(context, WorkerContext);
 	replace_definition(v, def, context);
 	v->owner = catalog_relation_owner(def->source);
-	if (OidIsValid(v->owner))
-		build_sql(v);
+	if (!OidIsValid(v->owner))
+		return;
+	judge_model(v, v->owner);
+	build_sql(v);
 }
 
 /* Vectorizers whose table changed get new SQL; one that cannot be followed now says why in its status. */

@@ -94,7 +94,7 @@ may_work(WorkerVectorizer *v, TimestampTz now, TimestampTz *when)
 	}
 	if (v->stale)
 		MyWorker->sources_stale = true;
-	return !v->def->paused && v->model != NULL && v->read_sql != NULL;
+	return !v->def->paused && v->model != NULL && !v->denied && v->read_sql != NULL;
 }
 
 /* Read a batch where one can be sent soon.  Returns whether anything was done. */

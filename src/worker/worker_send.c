@@ -79,8 +79,11 @@ refill(WorkerModel *model, TimestampTz now)
 	CatalogModel *def = model->def;
 	double		minutes = model->allowance_at == 0 ? 1 : (now - model->allowance_at) / 60e6;
 
-	model->allowance = Min(def->rate_limit, model->allowance + minutes * def->rate_limit);
-	model->token_allowance = Min(def->token_limit, model->token_allowance + minutes * def->token_limit);
+	/* nothing is owed from a time without a limit */
+	model->allowance = def->rate_limit == 0 ? 0 :
+		Min(def->rate_limit, model->allowance + minutes * def->rate_limit);
+	model->token_allowance = def->token_limit == 0 ? 0 :
+		Min(def->token_limit, model->token_allowance + minutes * def->token_limit);
 	model->allowance_at = now;
 	if (model->bytes_per_token == 0)
 		model->bytes_per_token = BYTES_PER_TOKEN;
@@ -119,7 +122,8 @@ correct_tokens(WorkerModel *model, const BatchCall *call, int64 tokens)
 {
 	if (tokens <= 0)
 		return;
-	model->token_allowance += call->tokens - tokens;
+	/* a count that is nonsense costs a minute */
+	model->token_allowance += Max(call->tokens - tokens, -model->def->token_limit);
 	model->bytes_per_token = Max(0.1, 0.5 * model->bytes_per_token + 0.5 * call->bytes / tokens);
 }
 

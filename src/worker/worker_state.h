@@ -42,6 +42,7 @@ typedef struct WorkerVectorizer
 	bool		seen;
 	bool		stale;			/* its SQL has to be built again */
 	WorkerModel *model;			/* NULL while its model is missing */
+	bool		denied;			/* the table's owner may not use it */
 	QueueSource *source;
 	Oid			owner;			/* of the table: its SQL runs as this role */
 	int			nkeys;

@@ -87,6 +87,8 @@ like(as('operator', q{SELECT vecsync.set_secret('k', 'mine now')}), qr/ERROR.*pe
 is(as('operator', q{SELECT vecsync.set_secret('own', 'of the operator')} . '; ' . $create->('own', 'https://api.example.com/', q{, secret => 'own'})), "\nown", 'a key of one\'s own does');
 sql(q{SELECT vecsync.set_secret('shared', 'for one place', ARRAY['https://api.example.com/v1/'])});
 is(as('operator', $create->('shared', 'https://api.example.com/v1/embeddings', q{, secret => 'shared'})), 'shared', 'a key that was set for a URL goes there, whoever names it');
+is(as('operator', $create->('short', 'https://api.example.com/v1', q{, secret => 'shared'})), 'short', 'also when the URL is to be completed');
+like(as('operator', $create->('o', 'https://api.example.com/v10', q{, secret => 'shared'})), qr/ERROR.*set for other URLs/s, 'but not to a neighbour');
 like(as('operator', $create->('o', 'https://api.example.com.evil.org/v1/', q{, secret => 'shared'})), qr/ERROR.*set for other URLs/s, 'and nowhere else');
 like(as('operator', q{SELECT vecsync.alter_model('shared', '{"url": "https://api.example.com/v2/"}')}), qr/ERROR.*set for other URLs/s, 'nor afterwards');
 is(as('operator', $create->('early', 'https://collector.example.com/', q{, secret => 'later'})), 'early', 'a key that is not set yet');
@@ -98,6 +100,11 @@ $service->scenario(dims => 8);
 is(as('watcher', q{SELECT vector_dims(vecsync.embed('m', 'anyone'))}), '8', 'a model is for everyone');
 is(sql(q{SELECT vecsync.revoke_model('m')}), '', 'until it is revoked');
 like(as('watcher', q{SELECT vecsync.embed('m', 'no one')}), qr/ERROR.*permission denied for model "m"/s, 'then it is not');
+is(sql(q{SELECT vector_dims(vecsync.embed('m', 'known')) + vector_dims(vecsync.embed('m', 'known'))}), '16', 'but for its owner');
+like(as('watcher', q{SELECT vecsync.embed('m', 'known')}), qr/ERROR.*permission denied for model "m"/s, 'also what all sessions keep is not for others');
+like(sql(q{SET client_min_messages = error; SELECT vector_dims(vecsync.embed('m', 'known')); SET ROLE watcher;
+	DO $$ BEGIN PERFORM vecsync.embed('m', 'known'); EXCEPTION WHEN insufficient_privilege THEN PERFORM set_config('test.said', 'no', false); END $$; SELECT current_setting('test.said', true)}),
+	qr/^8\nno$/, 'nor what a session has kept for another role');
 like(as('owner', q{SELECT vecsync.search('docs', 'no one')}), qr/ERROR.*permission denied for model "m"/s, 'nor in a search');
 like(as('owner', q{SELECT vecsync.create_vectorizer('docs', 'm', 'body', name => 'other', destination => 'column:other')}), qr/ERROR.*permission denied for model "m"/s, 'nor for a vectorizer');
 like(as('owner', q{SELECT vecsync.grant_model('m', 'owner')}), qr/ERROR.*must be owner of model "m"/s, 'nobody grants it to himself');
@@ -109,6 +116,39 @@ ok(VecsyncNode::settle($node, 'docs'), 'and go on when it is granted');
 VecsyncNode::in_step($node, 'docs', 'body', 'to the table\'s owner');
 like(as('watcher', q{SELECT vecsync.embed('m', 'still no one')}), qr/ERROR.*permission denied for model "m"/s, 'not to others');
 sql(q{SELECT vecsync.grant_model('m')});
+$service->scenario(dims => 8, rules => [ { when => { path => 'embeddings' }, hang => JSON::PP::true } ]);
+sql(q{UPDATE docs SET body = body || '.'});
+ok($service->wait_for(sub { $_[0]{hanging} > 0 }, 60), 'a request of the worker is under way');
+my $worker = sql(q{SELECT pid FROM vecsync.workers WHERE database = current_database()});
+my $denied = sub { return qq{SELECT last_error = 'permission denied for model "m"' AND last_error_at > '$_[0]' FROM vecsync.status WHERE vectorizer = 'docs'} };
+my $since = sql('SELECT clock_timestamp()');
+sql(q{SELECT vecsync.revoke_model('m'), vecsync.revoke_model('m', 'owner')});
+ok(VecsyncNode::poll($node, $denied->($since), 't', 60), 'when the right is taken');
+$service->scenario(dims => 8);
+$service->release;
+ok($service->wait_for(sub { $_[0]{hanging} == 0 }, 60), 'it is answered');
+sql(q{SELECT vecsync.grant_model('m')});
+ok(VecsyncNode::settle($node, 'docs'), 'and work goes on');
+VecsyncNode::in_step($node, 'docs', 'body', 'in step');
+is(sql(q{SELECT pid FROM vecsync.workers WHERE database = current_database()}), $worker, 'with the same worker');
+sql(q{SELECT vecsync.revoke_model('m'), vecsync.grant_model('m', 'owner')});
+ok(VecsyncNode::settle($node, 'docs'), 'which one role has');
+$since = sql('SELECT clock_timestamp()');
+sql(q{ALTER TABLE docs OWNER TO watcher; ALTER VIEW vecsync_1_content_docs OWNER TO watcher});
+sql(q{UPDATE docs SET body = body || '!'});
+ok(VecsyncNode::poll($node, $denied->($since), 't', 60), 'a new owner needs the right, too');
+is(sql(q{SELECT vecsync.wait('docs', '200 ms')}), 'f', 'or changes wait');
+sql(q{ALTER TABLE docs OWNER TO owner; ALTER VIEW vecsync_1_content_docs OWNER TO owner});
+ok(VecsyncNode::settle($node, 'docs'), 'for one who has it');
+sql(q{SELECT vecsync.grant_model('m')});
+
+# ---- code that the server runs for others ------------------------------------------------------
+sql(q{GRANT CREATE ON SCHEMA public TO operator});
+like(as('operator', q{CREATE TABLE bait AS SELECT i AS a FROM generate_series(1, 10) i;
+	CREATE FUNCTION hook(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN IF current_setting('test.sprung', true) = 'yes' THEN
+		PERFORM vecsync.create_model('sly', url => 'http://127.0.0.1:1/', model => 'x', dimensions => 8, secret => 'env:PATH'); END IF; RETURN $1; END $$;
+	CREATE INDEX ON bait (hook(a))}), qr/^$/, 'an index whose expression makes models');
+like(join('', ($node->psql('postgres', q{SET test.sprung = 'yes'; ANALYZE bait}))[2]), qr/ERROR:  cannot change models or secrets within security-restricted operation/, 'does so in no superuser\'s name');
 
 # ---- names, values, templates ------------------------------------------------------------------
 $service->scenario(dims => 8);
@@ -163,6 +203,20 @@ is(sql('SELECT count(embedding) FROM mallory.trap'), '5', 'row security that is 
 is(sql(q{SELECT string_agg(DISTINCT who, ',') FROM mallory.witness}), 'mallory', 'all code of the table ran as its owner');
 is(sql(q{SELECT string_agg(DISTINCT result, ',') FROM mallory.witness WHERE result <> ''}), '', 'and could do nothing more');
 is(sql(q{SELECT string_agg(DISTINCT what, ',' ORDER BY what) FROM mallory.witness WHERE what LIKE '%row'}), 'after_row,before_row,deferred_row', 'all triggers fired');
+
+is(login('mallory', <<'SQL'), '', 'new types of a key');
+SET client_min_messages = warning;
+CREATE FUNCTION mallory.sly(bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.attempt('domain'); RETURN true; END $$;
+CREATE DOMAIN mallory.sly_key AS bigint CHECK (mallory.sly(VALUE));
+CREATE TYPE mallory.sly_pair AS (a mallory.sly_key);
+CREATE TABLE mallory.retyped (id int PRIMARY KEY, body text);
+INSERT INTO mallory.retyped VALUES (1, 'one two three');
+DO $$ BEGIN PERFORM vecsync.create_vectorizer('mallory.retyped', 'm', $q$= body || ('(5)'::mallory.sly_pair)::text$q$, chunking => '{"method": "words", "size": 2}'); END $$;
+SQL
+ok(VecsyncNode::settle($node, 'retyped'), 'whose chunks are there');
+is(login('mallory', 'TRUNCATE mallory.witness; ALTER TABLE mallory.retyped ALTER id TYPE mallory.sly_key'), '', 'are taken over');
+ok(sql(q{SELECT count(*) FROM mallory.witness WHERE what = 'domain'}) >= 4, 'in the table, the chunks and the views');
+is(sql(q{SELECT string_agg(DISTINCT who || result, ',') FROM mallory.witness}), 'mallory', 'as the owner');
 
 $service->stop;
 $node->stop;

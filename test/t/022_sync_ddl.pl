@@ -72,6 +72,26 @@ ok(step('t') && step('pieces'), 'after all this');
 VecsyncNode::in_step($node, 't', q{body || ' ' || price}, 'all is in step');
 chunks_in_step($chunks, 't', 'id', 'body', 'and in chunks');
 
+# the name is another table's when the lock is there
+my $swap = $node->background_psql('postgres');
+sql(q{CREATE TABLE one (id int PRIMARY KEY, body text); CREATE TABLE two (id int PRIMARY KEY, body text)});
+VecsyncNode::vectorizer($node, $service, 'one', 'body');
+VecsyncNode::vectorizer($node, $service, 'two', 'body');
+$swap->query_safe(q{BEGIN; ALTER TABLE one RENAME TO away; ALTER TABLE two RENAME TO one});
+my $alter = $node->background_psql('postgres');
+$alter->query_until(qr/waits/, "\\echo waits\nALTER TABLE one ALTER body TYPE varchar(100);\n");
+ok(VecsyncNode::poll($node, q{SELECT count(*) FROM pg_locks WHERE relation = 'one'::regclass AND NOT granted}, '1', 60), 'a new type waits for a swap of names');
+$swap->query_safe('COMMIT');
+$alter->query_safe('SELECT 1');
+is(sql(q{SELECT string_agg(attrelid::regclass || ' ' || format_type(atttypid, atttypmod), ',' ORDER BY attrelid) FROM pg_attribute WHERE attrelid IN ('one'::regclass, 'away'::regclass) AND attname = 'body'}),
+	'away text,one character varying(100)', 'and is for the table that has the name then');
+is(sql(q{SELECT count(*) FROM vecsync.suspended}), '0', 'nothing of the other one was taken away');
+sql(q{INSERT INTO one VALUES (1, 'a'); INSERT INTO away VALUES (1, 'b'); UPDATE one SET body = 'c'; UPDATE away SET body = 'd'});
+ok(step('one') && step('two'), 'both');
+VecsyncNode::in_step($node, 'one', 'body', 'go on');
+VecsyncNode::in_step($node, 'away', 'body', 'go on');
+$_->quit for $swap, $alter;
+
 sql(q{CREATE TABLE plain (id int PRIMARY KEY, body text); INSERT INTO plain VALUES (1, '007')});
 VecsyncNode::vectorizer($node, $service, 'plain', 'body');
 sql(q{ALTER TABLE plain ALTER body TYPE int USING body::int});

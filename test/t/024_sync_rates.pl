@@ -69,6 +69,16 @@ sql(q{SELECT vecsync.create_vectorizer('r', 'slow', 'body')});
 ok(VecsyncNode::settle($node, 'r', 300), 'requests a minute');
 is(($service->stats->{by_status}{429} || 0), 0, 'kept by us are never refused');
 
+# ---- a limit that comes later owes nothing for the time before ---------------------------------
+VecsyncNode::model($node, $service, 'late', 'max_batch => 2');
+sql(q{CREATE TABLE l (id int PRIMARY KEY, body text); INSERT INTO l SELECT i, i || ' late ' || i FROM generate_series(1, 400) i});
+$service->scenario(dims => 4);
+sql(q{SELECT vecsync.create_vectorizer('l', 'late', 'body')});
+ok(VecsyncNode::settle($node, 'l'), 'requests without a limit');
+cmp_ok($service->stats->{requests}, '>=', 200, 'many of them');
+sql(q{SELECT vecsync.alter_model('late', '{"rate_limit": 60, "token_limit": 600}'); INSERT INTO l VALUES (1000, 'one more')});
+ok(VecsyncNode::settle($node, 'l', 60), 'are not counted against one');
+
 $service->stop;
 $node->stop;
 done_testing();

@@ -13,6 +13,11 @@ CREATE TABLE vecsync.suspended (
 REVOKE ALL ON vecsync.suspended FROM PUBLIC;
 COMMENT ON TABLE vecsync.suspended IS 'empty but within ALTER TABLE ... ALTER COLUMN ... TYPE or DROP COLUMN';
 
+-- As the table's owner, in a security-restricted context.
+CREATE FUNCTION vecsync._run_as_owner(source regclass, statement text) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'ddl_run_as_owner';
+REVOKE ALL ON FUNCTION vecsync._run_as_owner(regclass, text) FROM PUBLIC;
+
 -- Statements that make a view again as it is, with its owner and who may do what with it.
 CREATE FUNCTION vecsync._view_statements(view regclass) RETURNS SETOF text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -112,10 +117,10 @@ BEGIN
         JOIN pg_attribute c ON c.attrelid = v.chunk_table AND c.attname = 'k' || u.n
         WHERE (c.atttypid, c.atttypmod) <> (k.atttypid, k.atttypmod)
     LOOP
-        EXECUTE statement;
+        PERFORM vecsync._run_as_owner(v.source, statement);
     END LOOP;
     FOREACH statement IN ARRAY s.statements LOOP
-        EXECUTE statement;
+        PERFORM vecsync._run_as_owner(v.source, statement);
     END LOOP;
     UPDATE vecsync.vectorizer x SET content_view = s.content_view::regclass, search_view = s.search_view::regclass WHERE x.id = _resume.id;
     IF v.chunk_table IS NULL THEN
