@@ -178,7 +178,7 @@ def main():
     parser.add_argument("--restart", action="append", default=[], help="not used here")
     parser.add_argument("--data", help="not used here")
     parser.add_argument("--out", required=True)
-    parser.add_argument("--rows", type=lambda x: [int(i) for i in x.split(",")], default=[100, 1000, 10000, 100000])
+    parser.add_argument("--rows", type=lambda x: [int(i) for i in x.split(",")], default=[0], help="0: 100, 1000, 10000, 100000")
     parser.add_argument("--dims", type=lambda x: [int(i) for i in x.split(",")], default=[3, 128, 384, 1536])
     parser.add_argument("--access-method", default="hnsw")
     parser.add_argument("--measure", action="store_true", help="do not use times of an earlier run")
@@ -187,6 +187,8 @@ def main():
         parser.add_argument("--" + name, help="not used here")
     args = parser.parse_args()
 
+    if args.rows == [0]:
+        args.rows = [100, 1000, 10000, 100000]
     s = Server(*args.server[-1].split("=", 1), None)
     for setting in SETTINGS:
         s.conn.execute(setting)

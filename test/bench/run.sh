@@ -7,6 +7,8 @@
 # nearest first).  PGVECTOR is a source archive; without it only this extension is measured.
 #
 #   ROWS=20000         only the first rows (the true nearest are then computed again)
+#   BENCH=churn        rows replaced by tenths instead (test/bench/churn.py; ROUNDS=10); BENCH=planner: the planner's choice
+#                      against every plan's time (test/bench/planner.py; ours alone)
 #   QUERIES=1000 ROUNDS=3 INSERTS=500 SHARED_BUFFERS=1GB
 #
 # With PGVECTOR there follow the types: searches without an index, COPY of 100000 rows (test/bench/types.sh, types.txt).
@@ -58,6 +60,6 @@ cluster bench_ours "${settings[@]}"
 started+=(bench_ours)
 servers+=(--server "ours=host=$sock port=$port user=postgres dbname=postgres" --restart "ours=$bin/pg_ctl -D $work/bench_ours")
 
-"$python" "$tree/test/bench/bench.py" --data "$BENCH_DATA" --out "$out" --rows "${ROWS:-0}" --queries "${QUERIES:-1000}" \
+"$python" "$tree/test/bench/${BENCH:-bench}.py" --data "$BENCH_DATA" --out "$out" --rows "${ROWS:-0}" --queries "${QUERIES:-1000}" \
 	--rounds "${ROUNDS:-3}" --inserts "${INSERTS:-500}" "${servers[@]}"
 [ -z "${PGVECTOR:-}" ] || env -u ROWS -u ONLY ROUNDS=5 "$tree/test/bench/types.sh" "$peer" | tee "$out/types.txt"
