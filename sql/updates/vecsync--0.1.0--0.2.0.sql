@@ -2,10 +2,10 @@
 
 -- From 0.1.0: drafted by tools/draft_update.py, held to the install script by test/t/023_update.pl.
 
--- Rights that were granted on functions which get other arguments.
+-- Rights on functions that get other arguments, and so are made anew.
 CREATE TEMP TABLE vecsync_rights ON COMMIT DROP AS
-SELECT p.proname, a.grantee, a.is_grantable FROM pg_catalog.pg_proc p, pg_catalog.aclexplode(p.proacl) a
-WHERE p.pronamespace = 'vecsync'::regnamespace AND a.grantee NOT IN (0, p.proowner);
+SELECT p.oid AS former, p.proname, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)) AS acl
+FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'vecsync'::regnamespace;
 
 -- Everyone could use every model, and a named key was sent to whatever model named it: to those URLs it still is.
 ALTER TABLE vecsync.model ADD COLUMN token_limit integer CHECK (token_limit > 0);
@@ -1290,12 +1290,24 @@ COMMENT ON FUNCTION vecsync.clusters IS
 DO $do$
 DECLARE
     r record;
+    g record;
 BEGIN
-    FOR r IN SELECT x.*, p.oid::regprocedure AS function FROM vecsync_rights x JOIN pg_catalog.pg_proc p USING (proname)
-             WHERE p.pronamespace = 'vecsync'::regnamespace
+    FOR r IN SELECT p.oid, p.oid::regprocedure AS function, p.proowner, p.proacl AS fresh, x.acl
+             FROM vecsync_rights x JOIN pg_catalog.pg_proc p USING (proname)
+             WHERE p.pronamespace = 'vecsync'::regnamespace AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc f WHERE f.oid = x.former)
+               AND (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(x.acl) a)
+                   <> (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(coalesce(p.proacl, acldefault('f', p.proowner))) a)
     LOOP
-        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %I%s', r.function, pg_catalog.pg_get_userbyid(r.grantee),
-                                  CASE WHEN r.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', r.function);
+        FOR g IN SELECT a.* FROM aclexplode(r.acl) a WHERE a.grantee <> r.proowner LOOP
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s%s', r.function,
+                           CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END,
+                           CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+        END LOOP;
+        -- these are not what the extension gives: pg_dump has to tell them
+        DELETE FROM pg_init_privs i WHERE i.objoid = r.oid AND i.classoid = 'pg_proc'::regclass;
+        INSERT INTO pg_init_privs (objoid, classoid, objsubid, privtype, initprivs)
+        SELECT r.oid, 'pg_proc'::regclass, 0, 'e', r.fresh WHERE r.fresh IS NOT NULL;
     END LOOP;
     PERFORM vecsync._tend_partitions(v.id) FROM vecsync.vectorizer v;
 END

@@ -4,6 +4,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use File::Basename qw(basename);
+use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use VecsyncNode;
@@ -55,7 +56,8 @@ for my $version (@former)
 	sql(qq{CREATE TABLE t (id int PRIMARY KEY, body text); INSERT INTO t SELECT i, 'row number ' || i FROM generate_series(1, 300) i;
 		CREATE TABLE p (id int PRIMARY KEY, body text) PARTITION BY RANGE (id); CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (100);
 		INSERT INTO p SELECT i, 'row number ' || i FROM generate_series(1, 50) i;
-		GRANT EXECUTE ON FUNCTION vecsync.create_model TO operator;
+		GRANT EXECUTE ON FUNCTION vecsync.create_model, vecsync.create_vectorizer TO operator;
+		REVOKE EXECUTE ON FUNCTION vecsync.create_vectorizer FROM PUBLIC;
 		SELECT vecsync.set_secret('k', 'key');
 		SELECT vecsync.create_model('m', url => '$url', model => 'fake', dimensions => 8, secret => 'k');
 		SELECT vecsync.create_vectorizer('t', 'm', 'body'), vecsync.create_vectorizer('p', 'm', 'body', chunking => '{"method": "words", "size": 2}')}, $db);
@@ -67,9 +69,14 @@ for my $version (@former)
 	my @updated = split /\n/, sql($catalogue, $db);
 	my %updated = map { $_ => 1 } @updated;
 	my @diff = ((map { "missing: $_" } grep { !$updated{$_} } @fresh), (map { "too much: $_" } grep { !$fresh{$_} } @updated));
-	@diff = grep { !/^too much: rights on vecsync\.create_model.*operator=X/ && !/^missing: rights on vecsync\.create_model\(/ } @diff;
+	@diff = grep { !/^too much: rights on vecsync\.create_(model|vectorizer)\(.*operator=X/ && !/^missing: rights on vecsync\.create_(model|vectorizer)\(/ } @diff;
 	ok(@diff == 0, "$version: updated, it is what a fresh installation is") or diag(join("\n", @diff[0 .. ($#diff < 60 ? $#diff : 60)]));
 	is(sql(q{SELECT has_function_privilege('operator', oid, 'EXECUTE') FROM pg_proc WHERE proname = 'create_model'}, $db), 't', "$version: rights that were granted stay");
+	is(sql(q{SELECT has_function_privilege('public', oid, 'EXECUTE') FROM pg_proc WHERE proname = 'create_vectorizer'}, $db), 'f', "$version: and those that were taken");
+	my $dump = '';
+	IPC::Run::run([ 'pg_dump', '-s', '-d', $node->connstr($db) ], '>', \$dump, '2>', \my $said);
+	like($dump, qr/GRANT ALL ON FUNCTION vecsync\.create_model\(.* TO operator/, "$version: a dump tells them");
+	like($dump, qr/REVOKE ALL ON FUNCTION vecsync\.create_vectorizer\(.* FROM PUBLIC/, "$version: both");
 
 	sql(q{INSERT INTO t VALUES (1001, 'after the update'); UPDATE p SET body = 'after the update ' || id WHERE id < 10; INSERT INTO p VALUES (60, 'a new row')}, $db);
 	is(sql(q{SELECT vecsync.wait('t', '120s'), vecsync.wait('p', '120s')}, $db), 't|t', "$version: the queue is worked off");
