@@ -4,6 +4,7 @@
 use strict;
 use warnings FATAL => 'all';
 
+use FakeService;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use VecsyncNode;
@@ -180,6 +181,17 @@ row('0.23', q{SELECT label, round(score::numeric, 6) FROM vecsync.classify('post
 # row 0.27
 row('0.27', qq{SELECT bool_and(abs(score - (0.7 * vector_score + 0.3 * text_score)) < 1e-9), bool_or(text_score = 0), max(text_score) > 0.5 FROM vecsync.search('albums', 'Miles Davis', mode => 'hybrid', fusion => 'weighted', vector_weight => 0.7)}, 't|t|t', 'hybrid, weighted, with both scores');
 row('0.27', q{SELECT count(*) FROM vecsync.search('albums', 'Miles Davis', mode => 'hybrid', fusion => 'rrf')}, 10, 'hybrid by ranks');
+# row 0.28: each change that was applied, with number, batch, key, operation, status, attempts, error and times, for seven days
+row('0.28', q{UPDATE posts SET body = 'post changed' WHERE id = 60; SELECT vecsync.wait('posts'); SELECT operation, status, attempts, error IS NULL, queued_at <= finished_at, id <> batch, substr(id::text, 15, 1) = '7' FROM vecsync.operation WHERE vectorizer = 'posts' AND key = '{"id": 60}' ORDER BY id DESC LIMIT 1},
+	"t\nupsert|success|1|t|t|t|t", 'the log of an operation');
+row('0.28', 'SHOW vecsync.log_retention', '7d', 'kept for seven days');
+# row 0.29: batches
+row('0.29', q{SELECT bool_and(rows = upserts + deletes + failed), sum(rows) >= 61, bool_and(finished_at >= queued_at) FROM vecsync.batch WHERE vectorizer = 'posts'}, 't|t|t', 'batches with their counts');
+# row 0.30: the status of an operation and of a batch; an unknown one is not found
+my $operation = sql(q{SELECT id || ' ' || batch FROM vecsync.operation WHERE vectorizer = 'posts' AND status = 'success' ORDER BY id DESC LIMIT 1});
+my ($id, $batch) = split / /, $operation;
+row('0.30', "SELECT (SELECT status FROM vecsync.operation WHERE id = '$id'), (SELECT failed FROM vecsync.batch WHERE id = '$batch')", 'success|0', 'status by number');
+row('0.30', "SELECT count(*) FROM vecsync.operation WHERE id = '01234567-0000-7000-8000-000000000000'", 0, 'not found');
 # row 0.31 and 0.32
 row('0.31', q{SELECT requests > 0, rows_embedded > 0 FROM vecsync.stats}, 't|t', 'counters');
 my $before = $service->stats->{requests};
@@ -188,12 +200,21 @@ is($service->stats->{requests} - $before, 1, 'row 0.32: a question asked twice i
 row('0.32', q{SELECT query_cache_hits > 0 FROM vecsync.stats}, 't', 'and the hit is counted');
 # row 0.33
 row('0.33', q{BEGIN; DECLARE c CURSOR FOR SELECT key FROM vecsync.search('posts', 'q', top_k => 60); MOVE 50 IN c; FETCH 1 FROM c; COMMIT}, sql(q{SELECT key FROM vecsync.search('posts', 'q', top_k => 60) OFFSET 50 LIMIT 1}), 'a cursor over many results; pages do not shift');
+row('0.33', q{SELECT count(*), min(pg_relation_size(i.indexrelid)) > 0 FROM vecsync.vectorizer v JOIN pg_index i ON i.indrelid = v.source JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam WHERE v.name = 'posts' AND a.amname = 'hnsw'}, '1|t', 'the size of the index on the vectors');
 # row 0.34: columns come and go
 row('0.34', q{ALTER TABLE items ADD extra text; ALTER TABLE items RENAME description TO summary; ALTER TABLE items DROP popularity; SELECT count(*) FROM vecsync.search('items', 'q', filter => '{"summary": "fine", "extra": null}', top_k => 100)}, 30, 'the schema evolves');
+my $other = FakeService->new(dims => 32);
+my $other_url = $other->url;
+sql(qq{SELECT vecsync.create_model('next', url => '$other_url', model => 'next', dimensions => 32); SELECT vecsync.alter_vectorizer('items', '{"model": "next"}')});
+ok(VecsyncNode::poll($node, q{SELECT count(*) FROM vecsync.vectorizer WHERE name = 'items' AND generation = 2 AND retired IS NULL}, 1, 120), 'row 0.34: another model, of other dimensions, is a new generation');
+row('0.34', q{SELECT count(*), min(vector_dims("values")) FROM vecsync.search('items', 'q', top_k => 100, return_values => true)}, '60|32', 'which then answers');
 # row 0.35: several vectorizers of a table
 row('0.35', q{SELECT vecsync.create_vectorizer('posts', model => 'three', content => '={body}', name => 'x', destination => 'column:other') IS NULL} =~ s/=\{body\}/body/r, 'f', 'a second vectorizer of a table');
 # row 0.37
 row('0.37', q{SELECT bool_and(rows >= 0), count(lag_p50_ms) > 0 FROM vecsync.status}, 't|t', 'metrics');
+sql('CREATE ROLE watcher IN ROLE pg_monitor');
+row('0.37', q{SET ROLE watcher; SELECT (SELECT count(*) >= 5 FROM vecsync.status), (SELECT latency_p50_ms IS NOT NULL FROM vecsync.stats), (SELECT state FROM vecsync.workers WHERE database = current_database())}, 't|t|running', 'for a monitoring role');
+refused('0.37', q{SET ROLE guest; SELECT * FROM vecsync.workers}, qr/42501/, 'and nobody else');
 # row 0.38
 row('0.38', q{SELECT vecsync.context('documents', 'w1_5', max_chars => 2000) ~ 'w', length(vecsync.context('documents', 'w1_5', max_chars => 2000)) <= 2000}, 't|t', 'context for a language model');
 # row 0.3: what a dump has
@@ -201,6 +222,14 @@ my $file = PostgreSQL::Test::Utils::tempdir() . '/dump';
 $node->command_ok([ 'pg_dump', '--file', $file, '--dbname', $node->connstr('postgres') ], 'row 0.3: pg_dump');
 my $dump = slurp_file($file);
 ok($dump =~ /COPY vecsync\.vectorizer/ && $dump =~ /bge-base-en-v1\.5/ && $dump !~ /S3CRET/, 'row 0.3: models and vectorizers are dumped, secrets are not');
+# row 0.35: a restored database has its vectors, and asks for nothing again
+VecsyncNode::settle($node, $_) for split /\n/, sql(q{SELECT name FROM vecsync.vectorizer WHERE model IN ('bge', 'next')});
+$node->command_ok([ 'pg_dump', '--file', $file, '--dbname', $node->connstr('postgres') ], 'row 0.35: pg_dump');
+my $asked = $service->stats->{requests} + $other->stats->{requests};
+$node->safe_psql('postgres', 'CREATE DATABASE restored TEMPLATE template0');
+$node->command_ok([ 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-f', $file, '-d', $node->connstr('restored') ], 'row 0.35: restore');
+is($node->safe_psql('restored', q{SELECT vecsync.wait('albums', '60s'); SELECT key, score FROM vecsync.search('albums', query_key => '1', top_k => 1)}), "t\n" . sql(q{SELECT key, score FROM vecsync.search('albums', query_key => '1', top_k => 1)}), 'row 0.35: the same answer');
+is($service->stats->{requests} + $other->stats->{requests} - $asked, 0, 'row 0.35: without embedding anything again');
 
 $node->stop;
 done_testing();
