@@ -121,7 +121,7 @@ extern void search_append_conditions(StringInfo sql, SearchSource *source, Searc
 /* ---- search_legs.c: inside SPI; the rows live in 'context' ---- */
 extern SearchRows search_vector_leg(SearchSource *source, SearchRequest *request, MemoryContext context);
 extern void search_relax_indexes(void);
-extern void search_lower_effort(void);
+extern void search_set_effort(const char *effort);
 extern SearchRows
 search_text_leg(SearchSource *source, SearchRequest *request, int limit, MemoryContext context);
 extern SearchRows

@@ -29,6 +29,9 @@
 
 #define FETCH 500
 
+/* hnsw.ef_search: what is near by itself, and is looked for from both sides, is found with few candidates. */
+#define NEAR_EFFORT "12"
+
 PG_FUNCTION_INFO_V1(groups_pairs);
 PG_FUNCTION_INFO_V1(groups_clusters);
 PG_FUNCTION_INFO_V1(groups_vectors);
@@ -246,7 +249,7 @@ walk_rows(Walk *walk, void (*visit) (Walk *walk, Jsonb *key, Datum vector))
 		elog(ERROR, "could not prepare: %s", SPI_result_code_string(SPI_result));
 	guc_level = NewGUCNestLevel();
 	search_relax_indexes();
-	search_lower_effort();
+	search_set_effort(NEAR_EFFORT);
 	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
 	do
 	{

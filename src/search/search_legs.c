@@ -28,7 +28,7 @@
 #define CHUNKS_PER_ROW 4		/* chunks to look at for each row wanted, at first */
 #define TIES 100				/* rows at the distance of the last one, at most, before all are compared */
 #define DEFAULT_EFFORT "40"	/* hnsw.ef_search, unless set */
-#define NEAR_EFFORT "12"
+#define FILTERED_EFFORT "64"
 #define FILTERED_MORE_MIN 30	/* rows to ask an index for beyond those wanted, when there are conditions */
 #define FILTERED_MORE_MAX 300
 
@@ -214,19 +214,19 @@ search_relax_indexes(void)
 }
 
 /*
- * For what is near by itself, and is looked for from both sides, half the
- * candidates will do.  Another number than the usual one is somebody's choice.
+ * How many candidates an hnsw index keeps.  A number other than the usual one
+ * is somebody's choice, and stays.
  */
 void
-search_lower_effort(void)
+search_set_effort(const char *effort)
 {
 	const char *value;
 
 	(void) embed_vector_type(); /* loads the library that has it */
 	value = GetConfigOption("hnsw.ef_search", true, false);
-	if (value != NULL && strcmp(value, DEFAULT_EFFORT) == 0
-		&& strcmp(GetConfigOptionResetString("hnsw.ef_search"), DEFAULT_EFFORT) == 0)
-		set_if_known("hnsw.ef_search", NEAR_EFFORT);
+	if (value != NULL && strcmp(value, DEFAULT_EFFORT) == 0 &&
+		strcmp(GetConfigOptionResetString("hnsw.ef_search"), DEFAULT_EFFORT) == 0)
+		set_if_known("hnsw.ef_search", effort);
 }
 
 /*
@@ -263,6 +263,8 @@ search_vector_leg(SearchSource *source, SearchRequest *request, MemoryContext co
 	SearchRows	rows;
 
 	search_relax_indexes();
+	if (limit > request->top_k + 1)
+		search_set_effort(FILTERED_EFFORT);
 	rows = run_vector(source, request, limit, false, context, &enough);
 	if (!enough && limit == request->top_k + 1 && rows.count == request->top_k)
 		rows = run_vector(source, request, request->top_k + TIES, false, context, &enough);

@@ -1,5 +1,5 @@
 #!/bin/bash
-# test/bench/search.sh: recall, fill and time of vecsync.search under filters of many selectivities, against exact search.
+# test/bench/search.sh: recall, fill and time of vecsync.search under filters of many selectivities, against exact search; duplicates, clusters.
 #
 #   make bench-search BENCH_DATA=folder [ROWS=10000,30000,100000] [QUERIES=50]
 #

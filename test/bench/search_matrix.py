@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Recall, fill and time of vecsync.search under filters, against exact search; called by test/bench/search.sh.
+"""Recall, fill and time of vecsync.search under filters, and of duplicates, against exact search; called by test/bench/search.sh.
 
     search_matrix.py DSN BENCH_DATA ROWS[,ROWS...] QUERIES
 
@@ -57,6 +57,22 @@ def cell(conn, base, queries, column, share, qualifies):
     return right / total, found / total if wanted else 1, np.median(times) * 1000, max(times) * 1000
 
 
+def groups(conn, base, threshold=0.95, sample=10000):
+    """Pairs and clusters: time, and the share of pairs that exact search finds between rows of a sample."""
+    rows = base[:sample]
+    exact = {(i, j) for start in range(0, len(rows), 1000) for i, j in zip(*np.nonzero(rows[start:start + 1000] @ rows.T >= threshold + 1e-6))
+             for i in [i + start] if i < j}
+    start = time.perf_counter()
+    pairs = {tuple(sorted(p)) for p in conn.execute("SELECT (a->>'id')::int, (b->>'id')::int FROM vecsync.duplicates('items', %s)", (threshold,))}
+    seconds = time.perf_counter() - start
+    recall = len(exact & pairs) / max(len(exact), 1)
+    print(f"{len(base):7d} duplicates at {threshold}: {len(pairs)} pairs in {seconds:.1f} s; of {len(exact)} of the first {len(rows)} rows {recall:.4f} found")
+    start = time.perf_counter()
+    clusters, rows = conn.execute("SELECT max(cluster), count(DISTINCT key) FROM vecsync.clusters('items')").fetchone()
+    print(f"{len(base):7d} clusters at 0.8: {clusters} of {rows} rows in {time.perf_counter() - start:.1f} s", flush=True)
+    return recall >= 0.99 and rows == len(base)
+
+
 def main():
     dsn, data, sizes, nqueries = sys.argv[1], sys.argv[2], [int(x) for x in sys.argv[3].split(",")], int(sys.argv[4])
     everything = np.load(f"{data}/base.npy").astype(np.float32)
@@ -75,6 +91,7 @@ def main():
         chance = rng.permutation(size) / size
         load(conn, base, place, chance)
         by_distance = np.argsort(-(held_out @ anchor))
+        failed |= not groups(conn, base)
         kinds = [("unrelated", "r", chance, held_out[:nqueries]), ("region, near", "c", place, held_out[by_distance[:nqueries]]),
                  ("region, far", "c", place, held_out[by_distance[-nqueries:]])]
         for indexed in (False, True):

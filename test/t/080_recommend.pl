@@ -125,6 +125,26 @@ is(sql(q{SET ROLE reader; SELECT count(*) FROM vecsync.similarity_matrix('items'
 is(sql(q{SET ROLE reader; SELECT count(*) FROM vecsync.recommend('items', '{1,100}', top_k => 100)}), '14', 'recommend under row level security');
 is(sql(q{SET ROLE reader; SELECT vecsync.context('items', 'x', top_k => 100) ~ 'item 100'}), 'f', 'the context under row level security');
 fails(q{SET ROLE reader; SELECT * FROM vecsync.similar('items', '100')}, qr/P0002/, 'similar to a hidden row');
+fails(q{SET ROLE reader; SELECT * FROM vecsync.classify('items', '100', '{a}')}, qr/P0002/, 'classify a hidden row');
+is(sql(q{SET ROLE reader; SELECT count(*) FROM vecsync.similar('items', '1', top_k => 100)}), '14', 'similar under row level security');
+sql(q{ALTER TABLE items DISABLE ROW LEVEL SECURITY; CREATE ROLE narrow; GRANT SELECT (id, embedding) ON items TO narrow});
+for my $call (q{similar('items', '1', top_k => 3)}, q{recommend('items', '{1}', top_k => 3)}, q{duplicates('items', 0.999)}, q{clusters('items', 0.999)}, q{similarity_matrix('items', '{1,2}')}, q{classify('items', '1', '{a}')},
+	q{search('items', 'x', top_k => 3)})
+{
+	is(sql("SET ROLE narrow; SELECT count(*) FROM vecsync.$call"), sql("SELECT count(*) FROM vecsync.$call"), "the columns of keys and vectors suffice for $call");
+}
+is(sql(q{SET ROLE narrow; SELECT metadata FROM vecsync.similar('items', '1', top_k => 1, return_metadata => 'all')}), '{"id": 251}', 'columns that may not be read are left out');
+fails(q{SET ROLE narrow; SELECT vecsync.context('items', 'x')}, qr/42501/, 'the context needs the text');
+for my $call (q{similar('items', '1', filter => $f$)}, q{recommend('items', '{1}', filter => $f$)}, q{duplicates('items', filter => $f$)}, q{clusters('items', filter => $f$)}, q{search('items', 'x', filter => $f$)})
+{
+	fails('SET ROLE narrow; SELECT * FROM vecsync.' . $call =~ s/\$f\$/'{"cat": "c1"}'/r, qr/42501/, "no filter on a hidden column: $call");
+}
+sql(q{GRANT SELECT ON items TO narrow; REVOKE SELECT ON items FROM narrow; REVOKE SELECT (embedding) ON items FROM narrow; GRANT SELECT (id, title, cat) ON items TO narrow});
+for my $call (q{similar('items', '1')}, q{recommend('items', '{1}')}, q{duplicates('items')}, q{clusters('items')}, q{similarity_matrix('items', '{1}')}, q{classify('items', '1', '{a}')}, q{context('items', 'x')}, q{search('items', 'x')})
+{
+	fails("SET ROLE narrow; SELECT * FROM vecsync.$call", qr/42501/, "no search of hidden vectors: $call");
+}
+sql('ALTER TABLE items ENABLE ROW LEVEL SECURITY');
 fails(q{SET ROLE reader; SELECT * FROM vecsync.duplicates('ours', namespace => 'n1')}, qr/42501/, 'no right, no duplicates');
 
 $node->stop;
