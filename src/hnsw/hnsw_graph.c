@@ -242,22 +242,24 @@ update_entries(HnswGraph *graph, uint32 end)
 static int
 find_seeds(HnswGraph *graph, uint32 end, HnswCandidate *seeds)
 {
+	float		distances[2 * ENTRY_MIN];
 	int			count = 0;
 
 	update_entries(graph, end);
+	quant_sketch_distances(&graph->query, graph->entry_sketches, graph->sketch_bytes, graph->entry_count,
+						   distances);
 	for (int entry = 0; entry < graph->entry_count; entry++)
 	{
-		HnswCandidate candidate;
+		float		distance = distances[entry];
 		int			i;
 
-		candidate.distance = sketch_distance(graph, graph->entry_sketches + graph->sketch_bytes * entry);
-		if (count == ENTRY_SEEDS && candidate.distance >= seeds[ENTRY_SEEDS - 1].distance)
+		if (count == ENTRY_SEEDS && distance >= seeds[ENTRY_SEEDS - 1].distance)
 			continue;
-		candidate.node = graph->entries[entry];
 		i = count < ENTRY_SEEDS ? count++ : ENTRY_SEEDS - 1;
-		for (; i > 0 && seeds[i - 1].distance > candidate.distance; i--)
+		for (; i > 0 && seeds[i - 1].distance > distance; i--)
 			seeds[i] = seeds[i - 1];
-		seeds[i] = candidate;
+		seeds[i].distance = distance;
+		seeds[i].node = graph->entries[entry];
 	}
 	return count;
 }

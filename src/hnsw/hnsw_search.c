@@ -144,16 +144,18 @@ scan_entry_page(HnswSearch *search, uint32 first, uint32 end, HnswCandidate *bes
 	const HnswGeometry *g = &ix->geometry;
 	Buffer		buffer = hnsw_read_page(ix, hnsw_sketch_block(g, first), HNSW_PAGE_SKETCH);
 	Page		page = BufferGetPage(buffer);
+	float		distances[(HNSW_PAGE_END - HNSW_SKETCH_START) / HNSW_SKETCH_HEADER];
 
+	quant_sketch_distances(&search->query, (const uint8 *) &hnsw_sketch(g, page, first)->factors,
+						   g->sketch_size, end - first, distances);
 	for (uint32 node = first; node < end; node++)
 	{
 		const HnswSketch *sketch = hnsw_sketch(g, page, node);
-		float		distance;
+		float		distance = distances[node - first];
 		int			i;
 
 		if (!is_node(sketch))
 			continue;
-		distance = quant_sketch_distance(&search->query, sketch->code, sketch->factors);
 		if (*count == ENTRY_SEEDS && distance >= best[ENTRY_SEEDS - 1].distance)
 			continue;
 		i = *count < ENTRY_SEEDS ? (*count)++ : ENTRY_SEEDS - 1;

@@ -36,6 +36,9 @@ typedef struct KernelCode
 							   size_t words);
 	/* The same for CODE_QUERY_PLANES planes of a and one of b. */
 	uint32_t	(*xor_query) (const uint64_t *a, const uint64_t *b, size_t words);
+	/* And for n of them, stride bytes (a multiple of 8) one from the next. */
+	void		(*xor_rows) (const uint64_t *a, const uint8_t *rows, size_t stride, size_t n, size_t words,
+							 uint32_t *sums);
 
 	/* The sum of |q - (low + step * code)|. */
 	float		(*l1_f32_u8) (const float *q, const uint8_t *code, float low, float step, size_t n);

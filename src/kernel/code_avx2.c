@@ -44,6 +44,32 @@ sum_ints(ints sum)
 	return _mm_cvtsi128_si32(half);
 }
 
+typedef __m256i counts;
+
+/* Bits are counted four at a time by a table of 16 entries, then added up within each word. */
+static inline counts
+add_bits(counts sum, const uint64_t *a, uint64_t b)
+{
+	const __m256i bits = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,
+										  0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+	const __m256i four = _mm256_set1_epi8(0x0f);
+	__m256i		x = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *) a),
+									 _mm256_set1_epi64x((long long) b));
+	__m256i		low = _mm256_shuffle_epi8(bits, _mm256_and_si256(x, four));
+	__m256i		high = _mm256_shuffle_epi8(bits, _mm256_and_si256(_mm256_srli_epi16(x, 4), four));
+
+	return _mm256_add_epi64(sum, _mm256_sad_epu8(_mm256_add_epi8(low, high), _mm256_setzero_si256()));
+}
+
+static inline uint32_t
+weigh(counts sum)
+{
+	__m256i		weighed = _mm256_sllv_epi64(sum, _mm256_setr_epi64x(0, 1, 2, 3));
+	__m128i		half = _mm_add_epi64(_mm256_castsi256_si128(weighed), _mm256_extracti128_si256(weighed, 1));
+
+	return (uint32_t) (_mm_cvtsi128_si64(half) + _mm_extract_epi64(half, 1));
+}
+
 #include "kernel/code_body.h"
 
 #else

@@ -44,6 +44,26 @@ sum_ints(ints sum)
 	return _mm_cvtsi128_si32(half);
 }
 
+typedef __m256i counts;
+
+static inline counts
+add_bits(counts sum, const uint64_t *a, uint64_t b)
+{
+	__m256i		x = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *) a),
+									 _mm256_set1_epi64x((long long) b));
+
+	return _mm256_add_epi64(sum, _mm256_popcnt_epi64(x));
+}
+
+static inline uint32_t
+weigh(counts sum)
+{
+	__m256i		weighed = _mm256_sllv_epi64(sum, _mm256_setr_epi64x(0, 1, 2, 3));
+	__m128i		half = _mm_add_epi64(_mm256_castsi256_si128(weighed), _mm256_extracti128_si256(weighed, 1));
+
+	return (uint32_t) (_mm_cvtsi128_si64(half) + _mm_extract_epi64(half, 1));
+}
+
 #include "kernel/code_body.h"
 
 #else

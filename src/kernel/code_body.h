@@ -12,6 +12,9 @@
  *	load_i16, load_i8		CODE_ALIGN elements from an unaligned address, as words16
  *	add_products(sum, a, b)	sum plus the products of two words16
  *	sum_ints(sum)			the sum of an accumulator
+ *	counts					a count for each of CODE_QUERY_PLANES planes
+ *	add_bits(sum, a, b)		sum plus the counts of bits set in each word of a, exclusive-or b
+ *	weigh(sum)				the sum of counts, each weighing twice as much as the one before
  */
 #include <math.h>
 
@@ -78,6 +81,21 @@ xor_query(const uint64_t *a, const uint64_t *b, size_t words)
 		for (size_t j = 0; j < CODE_QUERY_PLANES; j++)
 			sum[j] += (uint32_t) count_bits(a[w * CODE_QUERY_PLANES + j] ^ b[w]);
 	return sum[0] + 2 * sum[1] + 4 * sum[2] + 8 * sum[3];
+}
+
+/* Counting all planes at once pays where what it needs is set up for many rows. */
+static void
+xor_rows(const uint64_t *a, const uint8_t *rows, size_t stride, size_t n, size_t words, uint32_t *sums)
+{
+	for (size_t i = 0; i < n; i++)
+	{
+		const uint64_t *b = (const uint64_t *) (rows + i * stride);
+		counts		sum = {0};
+
+		for (size_t w = 0; w < words; w++)
+			sum = add_bits(sum, a + w * CODE_QUERY_PLANES, b[w]);
+		sums[i] = weigh(sum);
+	}
 }
 
 static float
@@ -166,6 +184,7 @@ static const KernelCode functions = {
 	.dot_i8_i8 = dot_i8_i8,
 	.xor_planes = xor_planes,
 	.xor_query = xor_query,
+	.xor_rows = xor_rows,
 	.l1_f32_u8 = l1_f32_u8,
 	.hadamard = hadamard,
 	.to_i8 = to_i8,

@@ -53,4 +53,27 @@ add_products(ints sum, words16 a, words16 b)
 
 #define sum_ints(sum) (sum)
 
+typedef struct counts
+{
+	uint32_t	v[CODE_QUERY_PLANES];
+} counts;
+
+static inline counts
+add_bits(counts sum, const uint64_t *a, uint64_t b)
+{
+	for (int i = 0; i < CODE_QUERY_PLANES; i++)
+		sum.v[i] += (uint32_t) count_bits(a[i] ^ b);
+	return sum;
+}
+
+static inline uint32_t
+weigh(counts sum)
+{
+	uint32_t	result = 0;
+
+	for (int i = 0; i < CODE_QUERY_PLANES; i++)
+		result += sum.v[i] << i;
+	return result;
+}
+
 #include "kernel/code_body.h"

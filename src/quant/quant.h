@@ -112,6 +112,11 @@ extern void quant_encode_query(const QuantQuery *query, const void *value, Quant
 extern bool quant_normalize(float *x, int dims);
 
 extern float quant_sketch_distance(const QuantQuery *query, const uint8 *sketch, QuantFactors factors);
+
+/* To count sketches, each right behind its factors and stride bytes, a multiple of 8, from the next. */
+extern void quant_sketch_distances(const QuantQuery *query, const uint8 *factors, Size stride, int count,
+								   float *distances);
+
 extern float quant_code_distance(const QuantQuery *query, const uint8 *code, QuantFactors factors);
 
 /* Between two graph codes. */

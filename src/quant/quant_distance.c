@@ -17,6 +17,9 @@
 
 #define FINE_PLANES 8
 
+/* Sketches whose bits are counted in one go. */
+#define AT_ONCE 64
+
 /* Three standard deviations of an error spread evenly over one step. */
 #define STEP_ERROR (3 * 0.2887f)
 
@@ -67,6 +70,15 @@ bits_distance(const QuantSpec *spec, const uint8 *a, const uint8 *b)
 	return overlap.both == 0 ? 1.0f : 1.0f - (float) ((double) overlap.both / (double) overlap.either);
 }
 
+/* From the number of bits in which a sketch differs from the query, weighed by plane. */
+static inline float
+from_differing(const QuantQuery *query, float differing, QuantFactors factors)
+{
+	return from_product(query->spec, query->norm_squared,
+						query->sketch_scale * factors.rescale * (query->sketch_base - 2 * differing),
+						factors.add);
+}
+
 float
 quant_sketch_distance(const QuantQuery *query, const uint8 *sketch, QuantFactors factors)
 {
@@ -93,9 +105,30 @@ quant_sketch_distance(const QuantQuery *query, const uint8 *sketch, QuantFactors
 	else
 		differing = kernel_code.xor_planes(query->planes, CODE_QUERY_PLANES,
 										   (const uint64 *) sketch, spec->sketch_bits, words);
-	return from_product(spec, query->norm_squared,
-						query->sketch_scale * factors.rescale * (query->sketch_base - 2 * (float) differing),
-						factors.add);
+	return from_differing(query, (float) differing, factors);
+}
+
+void
+quant_sketch_distances(const QuantQuery *query, const uint8 *factors, Size stride, int count,
+					   float *distances)
+{
+	const QuantSpec *spec = query->spec;
+	bool		at_once = spec->kind == QUANT_ROTATED && spec->sketch_bits == 1;
+	const uint8 *sketch = factors + sizeof(QuantFactors);
+	uint32		differing[AT_ONCE];
+
+	for (int i = 0; i < count; i++)
+	{
+		QuantFactors own;
+
+		if (at_once && i % AT_ONCE == 0)
+			kernel_code.xor_rows(query->planes, sketch, stride, Min(AT_ONCE, count - i),
+								 (spec->dims + 63) / 64, differing);
+		memcpy(&own, sketch - sizeof(QuantFactors), sizeof(QuantFactors));
+		distances[i] = at_once ? from_differing(query, (float) differing[i % AT_ONCE], own) :
+			quant_sketch_distance(query, sketch, own);
+		sketch += stride;
+	}
 }
 
 float

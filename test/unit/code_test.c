@@ -95,6 +95,7 @@ test_planes(const KernelCode *k, const char *level)
 {
 	static uint64_t a[64 * 8],
 				b[64 * 8];
+	uint32_t	sums[7];
 
 	for (int round = 0; round < 100; round++)
 	{
@@ -110,6 +111,9 @@ test_planes(const KernelCode *k, const char *level)
 		failures += k->xor_planes(a, planes_a, b, planes_b, words) !=
 			plain_planes(a, planes_a, b, planes_b, words);
 		failures += k->xor_query(a, b, words) != plain_planes(a, CODE_QUERY_PLANES, b, 1, words);
+		k->xor_rows(a, (const uint8_t *) b, 8 * (words + 1), 7, words, sums);
+		for (int i = 0; i < 7; i++)
+			failures += sums[i] != plain_planes(a, CODE_QUERY_PLANES, b + i * (words + 1), 1, words);
 	}
 	finish(level, "bit planes");
 }
