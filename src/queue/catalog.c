@@ -34,6 +34,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -97,7 +98,10 @@ catalog_relation_owner(Oid relid)
 	return owner;
 }
 
-/* Statement trigger of the configuration tables: tell the worker at commit. */
+/*
+ * Statement trigger of the configuration tables: tell the worker at commit.  The
+ * invalidation is for the sessions of standbys.
+ */
 Datum
 catalog_config_changed(PG_FUNCTION_ARGS)
 {
@@ -106,6 +110,7 @@ catalog_config_changed(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("vecsync._config_changed() is a trigger function"));
 	queue_note_change(QUEUE_CHANGED_CONFIG);
+	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
 	return PointerGetDatum(NULL);
 }
 

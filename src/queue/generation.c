@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/transam.h"
@@ -17,6 +18,8 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
 #include "rewrite/rewriteManip.h"
@@ -26,6 +29,7 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/relcache.h"
 #include "utils/ruleutils.h"
 #include "utils/xid8.h"
 
@@ -38,6 +42,8 @@
 
 PG_FUNCTION_INFO_V1(generation_content_expression);
 PG_FUNCTION_INFO_V1(generation_view_column);
+PG_FUNCTION_INFO_V1(generation_index_predicate);
+PG_FUNCTION_INFO_V1(generation_lock);
 PG_FUNCTION_INFO_V1(generation_begin);
 PG_FUNCTION_INFO_V1(generation_index_built);
 PG_FUNCTION_INFO_V1(generation_set_metric);
@@ -102,6 +108,59 @@ generation_view_column(PG_FUNCTION_ARGS)
 	return DirectFunctionCall1(namein, CStringGetDatum(name));
 }
 
+/* ---- indexes ------------------------------------------------------------------------ */
+
+typedef struct ColumnChange
+{
+	AttrNumber	from;
+	AttrNumber	to;
+} ColumnChange;
+
+static Node *
+change_column(Node *node, void *context)
+{
+	ColumnChange *change = context;
+
+	if (node != NULL && IsA(node, Var) && ((Var *) node)->varattno == change->from)
+	{
+		Var		   *var = copyObject((Var *) node);
+
+		var->varattno = var->varattnosyn = change->to;
+		return (Node *) var;
+	}
+	return expression_tree_mutator(node, change_column, context);
+}
+
+/*
+ * vecsync._index_predicate(index regclass, old_column name, new_column name) -> text
+ *
+ * The condition of a partial index, with another column of the table in the
+ * place of the old one; NULL when it has none.
+ */
+Datum
+generation_index_predicate(PG_FUNCTION_ARGS)
+{
+	Relation	index = index_open(PG_GETARG_OID(0), AccessShareLock);
+	Oid			table = index->rd_index->indrelid;
+	List	   *predicate = RelationGetIndexPredicate(index);
+	ColumnChange change = {
+		.from = get_attnum(table, NameStr(*PG_GETARG_NAME(1))),
+		.to = get_attnum(table, NameStr(*PG_GETARG_NAME(2)))
+	};
+	Node	   *expr;
+	char	   *sql;
+
+	index_close(index, AccessShareLock);
+	if (predicate == NIL)
+		PG_RETURN_NULL();
+	expr = (Node *) make_ands_explicit(predicate);
+	/* without the new column the table is another one, of the same columns */
+	if (change.to != InvalidAttrNumber)
+		expr = change_column(expr, &change);
+	sql = deparse_expression(expr, deparse_context_for(get_rel_name(table), table), false, false);
+	PG_RETURN_TEXT_P(cstring_to_text(sql));
+}
+
 /* ---- the catalog ------------------------------------------------------------------- */
 
 static uint64
@@ -133,6 +192,24 @@ check_owner_of(int vectorizer)
 				errmsg("there is no vectorizer with number %d", vectorizer));
 	if (get_rel_name(source) == NULL || !compat_relation_owned(source, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(source));
+}
+
+/*
+ * vecsync._lock_vectorizer(id int): nobody else begins to change it, and a
+ * transaction that does not see its last change fails.
+ */
+Datum
+generation_lock(PG_FUNCTION_ARGS)
+{
+	CatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		id = PG_GETARG_DATUM(0);
+
+	check_owner_of(PG_GETARG_INT32(0));
+	catalog_enter(&scope);
+	(void) run("SELECT FROM vecsync.vectorizer WHERE id = $1 FOR NO KEY UPDATE", 1, &type, &id, NULL);
+	catalog_leave(&scope);
+	PG_RETURN_VOID();
 }
 
 /*

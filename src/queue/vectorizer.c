@@ -164,7 +164,7 @@ vectorizer_forget(PG_FUNCTION_ARGS)
 	if (get_rel_relkind(v->source) != '\0')
 		check_owner(v->source);
 	catalog_enter(&scope);
-	run("DELETE FROM vecsync.vectorizer WHERE id = $1", 1, &type, &id, NULL);
+	run("DELETE FROM vecsync.vectorizer WHERE id = $1 OR successor_of = $1", 1, &type, &id, NULL);
 	run("DELETE FROM vecsync.queue WHERE vectorizer = $1", 1, &type, &id, NULL);
 	name = CStringGetTextDatum(v->name);
 	run("SELECT vecsync._drop_partition_triggers($1, $2)", 2, types, (Datum[]) {id, name}, NULL);

@@ -427,10 +427,10 @@ refresh_vectorizer(void *arg)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	def = catalog_read_vectorizers(v->def->name, &count, context);
 	PopActiveSnapshot();
-	if (count == 0)
+	if (count == 0 || def->id != v->def->id)
 	{
 		v->read_sql = NULL;
-		return;					/* dropped: the next reload sees it */
+		return;					/* dropped, or its successor has the name: the next reload sees it */
 	}
 	MemoryContextSetParent(context, WorkerContext);
 	replace_definition(v, def, context);

@@ -151,11 +151,11 @@ plan_next_try(WorkerVectorizer *v, const char *lack, ErrorData *error)
 	{
 		/*
 		 * Let it catch up: for a moment, what is new waits for both of them, and the next one's is done
-		 * first.  Not for long, since its service may be slower, or not there.
+		 * first.  Not for long, since its service may be slower; not at all while that one fails.
 		 */
 		WorkerVectorizer *serving = find_vectorizer(v->def->successor_of);
 
-		if (serving != NULL && v->cutover_holds++ < MAX_HOLDS)
+		if (serving != NULL && v->model != NULL && v->model->failures == 0 && v->cutover_holds++ < MAX_HOLDS)
 			serving->not_before = Max(serving->not_before, worker_from_now(2 * BEHIND_RETRY_MS));
 		else
 		{

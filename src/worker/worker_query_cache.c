@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "access/htup_details.h"
 #include "common/cryptohash.h"
 #include "common/sha2.h"
@@ -122,11 +123,14 @@ set_of(const uint8 *key, LWLock **lock)
 	return &cache->slots[(Size) (hash % cache->sets) * WAYS];
 }
 
-/* A configuration that only this transaction sees must not be mixed with what others see. */
+/*
+ * A configuration that only this transaction sees must not be mixed with what
+ * others see; on a standby sessions have no common count of its changes.
+ */
 static bool
 usable(void)
 {
-	return cache != NULL && !queue_config_changing();
+	return cache != NULL && !queue_config_changing() && !RecoveryInProgress();
 }
 
 float *

@@ -7,9 +7,11 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
+#include "utils/inval.h"
 #include "utils/timestamp.h"
 
 #include "queue/queue.h"
@@ -64,11 +66,45 @@ worker_shmem_init(void)
 	queue_commit_hook = worker_on_commit;
 }
 
-/* Changes whenever a cache of models or vectorizers may be stale; 0 when nobody would tell. */
+/* On a standby each process counts for itself. */
+#define STANDBY_GENERATION	(UINT64CONST(1) << 63)
+
+static uint64 standby_changes = 0;
+
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	standby_changes++;
+}
+
+/*
+ * On a standby no session commits changes and tells the others.  But replayed
+ * commits bring the primary's invalidations, and those of the configuration's
+ * tables are among them (catalog_config_changed).
+ */
+static uint64
+standby_generation(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	registered = true;
+	return STANDBY_GENERATION + standby_changes;
+}
+
+/*
+ * Changes whenever a cache of models or vectorizers may be stale; 0 when nobody
+ * would tell.  On a standby the number means something in this process only.
+ */
 uint64
 worker_config_generation(void)
 {
-	return worker_shared ? pg_atomic_read_u64(&worker_shared->config_generation) : 0;
+	if (worker_shared == NULL)
+		return 0;
+	if (RecoveryInProgress())
+		return standby_generation();
+	return pg_atomic_read_u64(&worker_shared->config_generation);
 }
 
 WorkerDatabase *

@@ -321,12 +321,34 @@ pending_up_to(int vectorizer, int64 *last)
 	return found;
 }
 
-/* vecsync.wait(name text, timeout interval) -> boolean */
+/* The number that goes with the name now, whatever this transaction's snapshot shows; 0: none any more. */
+static int
+present_number(const char *name)
+{
+	CatalogScope scope;
+	CatalogVectorizer *v;
+	int			count;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	catalog_enter(&scope);
+	v = catalog_read_vectorizers(name, &count, CurrentMemoryContext);
+	catalog_leave(&scope);
+	PopActiveSnapshot();
+	return count > 0 ? v->id : 0;
+}
+
+/*
+ * vecsync.wait(name text, timeout interval) -> boolean
+ *
+ * A cut-over makes away with what waits for the old generation.  The rows wait
+ * for the new one, too, and then so do we.
+ */
 Datum
 worker_wait(PG_FUNCTION_ARGS)
 {
-	CatalogVectorizer *v =
-		catalog_get_vectorizer(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	CatalogVectorizer *v = catalog_get_vectorizer(name, CurrentMemoryContext);
+	int			vectorizer = v->id;
 	TimestampTz start = GetCurrentTimestamp();
 	TimestampTz end = DatumGetTimestampTz(
 		DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(start), PG_GETARG_DATUM(1)));
@@ -342,10 +364,21 @@ worker_wait(PG_FUNCTION_ARGS)
 		own_changes();
 
 	ConditionVariablePrepareToSleep(&worker_shared->progressed);
-	while ((pending = pending_up_to(v->id, &last)))
+	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
 
+		pending = pending_up_to(vectorizer, &last);
+		if (!pending)
+		{
+			int			present = present_number(name);
+
+			if (present == vectorizer || present == 0)
+				break;
+			vectorizer = present;
+			last = 0;
+			continue;
+		}
 		if (now >= end)
 			break;
 		(void) ConditionVariableTimedSleep(&worker_shared->progressed,

@@ -55,7 +55,7 @@ CREATE TABLE vecsync.vectorizer (
     paused boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT now(),
     generation integer NOT NULL DEFAULT 1,
-    successor_of integer UNIQUE REFERENCES vecsync.vectorizer (id) ON DELETE CASCADE,
+    successor_of integer UNIQUE,    -- pg_dump warns of a table that refers to itself
     cutover text CHECK (cutover IN ('auto', 'manual')),
     pending_index jsonb,
     retired xid8

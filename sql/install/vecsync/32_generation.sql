@@ -7,6 +7,10 @@ CREATE FUNCTION vecsync._content_expression(content_view regclass) RETURNS text
     LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'generation_content_expression';
 CREATE FUNCTION vecsync._view_column(view regclass, name name) RETURNS name
     LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'generation_view_column';
+CREATE FUNCTION vecsync._index_predicate(index regclass, old_column name, new_column name) RETURNS text
+    LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'generation_index_predicate';
+CREATE FUNCTION vecsync._lock_vectorizer(id integer) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'generation_lock';
 CREATE FUNCTION vecsync._begin_generation(id integer, predecessor integer, generation integer, cutover text,
         pending_index jsonb) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'generation_begin';
@@ -21,32 +25,38 @@ CREATE FUNCTION vecsync._switch_generations(old integer, new integer, takes_sear
 CREATE FUNCTION vecsync._unseen(retired xid8) RETURNS boolean
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'generation_unseen';
 
--- The indexes on a vector column alone: those that a new generation has again.  Others, with expressions or several
--- columns, count as dependents.
-CREATE FUNCTION vecsync._vector_indexes(target regclass, target_column name, OUT index regclass, OUT method name,
-        OUT opclass name, OUT opclass_schema name, OUT options text, OUT predicate text) RETURNS SETOF record
+-- The indexes on a vector column alone, of single partitions, too: those that a new generation has again.  Others, with
+-- expressions or several columns, count as dependents.
+CREATE FUNCTION vecsync._vector_indexes(target regclass, target_column name, OUT rel regclass, OUT index regclass, OUT index_name name,
+        OUT method name, OUT opclass name, OUT opclass_schema name, OUT options text) RETURNS SETOF record
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $function$
-SELECT c.oid, m.amname, o.opcname, n.nspname,
-       (SELECT string_agg(format('%I = %L', option_name, option_value), ', ') FROM pg_options_to_table(c.reloptions)),
-       pg_get_expr(x.indpred, x.indrelid)
+SELECT x.indrelid, c.oid, c.relname, m.amname, o.opcname, n.nspname,
+       (SELECT string_agg(format('%I = %L', option_name, option_value), ', ') FROM pg_options_to_table(c.reloptions))
 FROM pg_attribute a
 JOIN pg_index x ON x.indrelid = a.attrelid AND x.indkey::text = a.attnum::text AND NOT x.indisunique
 JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_am m ON m.oid = c.relam
 JOIN pg_opclass o ON o.oid = x.indclass[0] JOIN pg_namespace n ON n.oid = o.opcnamespace
-WHERE a.attrelid = target AND a.attname = target_column AND NOT a.attisdropped
-  AND (m.amname <> 'ivfflat' OR x.indpred IS NULL)
+WHERE a.attname = target_column AND NOT a.attisdropped
+  AND (a.attrelid = target OR a.attrelid IN (SELECT t.relid FROM pg_partition_tree(target) t))
+  AND NOT c.relispartition
 ORDER BY c.oid
 $function$;
 
+-- What such an index is called before the cut-over, and after it, while the other one has its name.
+CREATE FUNCTION vecsync._index_alias(id integer, index_name name) RETURNS name
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+RETURN format('vecsync_%s_index_%s', id, md5(index_name))::name;
+
 -- Makes one of them again, on another column or for another metric.
-CREATE FUNCTION vecsync._repeat_index(i record, target regclass, target_column name, metric text) RETURNS void
+CREATE FUNCTION vecsync._repeat_index(i record, name name, target regclass, old_column name, new_column name,
+        old_metric text, metric text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
-    EXECUTE format('CREATE INDEX ON %s USING %I (%I %I.%I)%s%s', target, i.method, target_column, i.opclass_schema,
-                   regexp_replace(i.opclass, '^vector_(cosine|l2|ip|l1)_ops$', 'vector_' || metric || '_ops'),
-                   ' WITH (' || i.options || ')', ' WHERE ' || i.predicate);
+    EXECUTE format('CREATE INDEX %I ON %s USING %I (%I %I.%I)%s%s', name, target, i.method, new_column, i.opclass_schema,
+                   CASE i.opclass WHEN 'vector_' || old_metric || '_ops' THEN 'vector_' || metric || '_ops' ELSE i.opclass END,
+                   ' WITH (' || i.options || ')', ' WHERE ' || vecsync._index_predicate(i.index, old_column, new_column));
 END
 $function$;
 
@@ -58,20 +68,25 @@ AS $function$
 #variable_conflict use_variable
 DECLARE
     target name := CASE WHEN chunks_view IS NULL THEN vecsync._target_column(content_view) END;
-    attnum smallint := (SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = source AND a.attname = target);
     dependents text;
 BEGIN
+    WITH target_column AS MATERIALIZED (    -- of each partition, too
+        SELECT a.attrelid, a.attnum FROM pg_attribute a
+        WHERE a.attname = target AND NOT a.attisdropped
+          AND (a.attrelid = source OR a.attrelid IN (SELECT t.relid FROM pg_partition_tree(source) t)))
     SELECT string_agg(DISTINCT CASE WHEN r.oid IS NULL THEN pg_describe_object(d.classid, d.objid, d.objsubid)
                                     ELSE pg_describe_object('pg_class'::regclass, r.ev_class, 0) END, ', ') INTO dependents
     FROM pg_depend d LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
     WHERE d.refclassid = 'pg_class'::regclass
-      AND CASE WHEN chunks_view IS NULL THEN d.refobjid = source AND d.refobjsubid = attnum ELSE d.refobjid = chunks_view END
+      AND CASE WHEN chunks_view IS NULL THEN (d.refobjid, d.refobjsubid) IN (SELECT c.attrelid, c.attnum FROM target_column c)
+               ELSE d.refobjid = chunks_view END
       AND d.deptype NOT IN ('i', 'P', 'S')
       AND (r.oid IS NULL OR r.ev_class <> content_view AND r.ev_class IS DISTINCT FROM chunks_view)
       AND NOT (d.classid = 'pg_attrdef'::regclass
-               AND d.objid IN (SELECT f.oid FROM pg_attrdef f WHERE f.adrelid = source AND f.adnum = attnum))
+               AND d.objid IN (SELECT f.oid FROM pg_attrdef f JOIN target_column c ON f.adrelid = c.attrelid AND f.adnum = c.attnum))
       AND NOT (d.classid = 'pg_class'::regclass
-               AND d.objid IN (SELECT i.index FROM vecsync._vector_indexes(source, target) i));
+               AND d.objid IN (SELECT i.index FROM vecsync._vector_indexes(source, target) i
+                               UNION ALL SELECT c.oid FROM pg_class c WHERE c.relkind = 'i' AND c.relispartition));
     IF dependents IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
             MESSAGE = format('cannot change what %s means',
@@ -108,13 +123,46 @@ BEGIN
 END
 $function$;
 
--- The columns of the table that a vectorizer's content uses.
-CREATE FUNCTION vecsync._content_columns(source regclass, content_view regclass, target name) RETURNS name[]
+-- How the column is stored, counted and described.
+CREATE FUNCTION vecsync._copy_column_options(source regclass, from_column name, to_column name) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    a record;
+    options text;
+    change text := format('ALTER TABLE %s ALTER COLUMN %I SET ', source, to_column);
+BEGIN
+    SELECT x.* INTO STRICT a FROM pg_attribute x WHERE x.attrelid = source AND x.attname = from_column;
+    EXECUTE change || 'STORAGE ' || CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END;
+    IF a.attcompression IN ('p', 'l') THEN
+        EXECUTE change || 'COMPRESSION ' || CASE a.attcompression WHEN 'p' THEN 'pglz' ELSE 'lz4' END;
+    END IF;
+    IF a.attstattarget >= 0 THEN
+        EXECUTE change || 'STATISTICS ' || a.attstattarget;
+    END IF;
+    SELECT string_agg(format('%I = %L', o.option_name, o.option_value), ', ') INTO options FROM pg_options_to_table(a.attoptions) o
+    WHERE o.option_name IN ('n_distinct', 'n_distinct_inherited');
+    IF options IS NOT NULL THEN
+        EXECUTE change || '(' || options || ')';
+    END IF;
+    IF col_description(source, a.attnum) IS NOT NULL THEN
+        EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', source, to_column, col_description(source, a.attnum));
+    END IF;
+END
+$function$;
+
+-- The columns of the table that a vectorizer's content uses: those of the view, and those that its update trigger
+-- compares, since content that is the whole row names none.
+CREATE FUNCTION vecsync._content_columns(v vecsync.vectorizer, target name) RETURNS name[]
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 RETURN (SELECT array_agg(DISTINCT a.attname)
-        FROM pg_rewrite r JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
-        JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-        WHERE r.ev_class = content_view AND d.refclassid = 'pg_class'::regclass AND d.refobjid = source
+        FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+        WHERE (d.classid = 'pg_rewrite'::regclass AND d.objid IN (SELECT r.oid FROM pg_rewrite r WHERE r.ev_class = (v).content_view)
+               OR d.classid = 'pg_trigger'::regclass
+                  AND d.objid IN (SELECT t.oid FROM pg_trigger t
+                                  WHERE t.tgrelid = (v).source AND t.tgname = vecsync._object_name((v).id, 'update', (v).name)))
+          AND d.refclassid = 'pg_class'::regclass AND d.refobjid = (v).source
           AND d.refobjsubid > 0 AND a.attname IS DISTINCT FROM target);
 
 -- Index or metric alone: the vectors stay, so this is done at once.
@@ -125,32 +173,29 @@ AS $function$
 DECLARE
     target regclass := coalesce(v.chunk_table, v.source);
     target_column name := CASE WHEN v.chunk_table IS NULL THEN vecsync._target_column(v.content_view) ELSE 'embedding' END;
-    old_indexes regclass[];
     i record;
 BEGIN
     PERFORM vecsync._set_metric(v.id, metric);
-    SELECT array_agg(x.index) INTO old_indexes FROM vecsync._vector_indexes(target, target_column) x;
-    IF index IS NOT NULL THEN
-        PERFORM vecsync._create_index(target, target_column, metric, index);
-    ELSE
-        FOR i IN SELECT * FROM vecsync._vector_indexes(target, target_column) LOOP
-            PERFORM vecsync._repeat_index(i, target, target_column, metric);
-        END LOOP;
-    END IF;
-    FOR i IN SELECT unnest(old_indexes) AS index LOOP
+    FOR i IN SELECT * FROM vecsync._vector_indexes(target, target_column) LOOP
+        EXECUTE format('ALTER INDEX %s RENAME TO %I', i.index, vecsync._index_alias(v.id, i.index_name));
+        IF index IS NULL THEN
+            PERFORM vecsync._repeat_index(i, i.index_name, i.rel, target_column, target_column, v.metric, metric);
+        END IF;
         EXECUTE format('DROP INDEX %s', i.index);
     END LOOP;
+    PERFORM vecsync._create_index(target, target_column, metric, index);
 END
 $function$;
 
 -- The indexes of the next generation.  An empty hnsw index costs nothing and grows with the rows; an ivfflat index
 -- needs rows to learn from and is made when they are there: that is what is returned.
-CREATE FUNCTION vecsync._prepare_indexes(v vecsync.vectorizer, target regclass, target_column name, metric text,
+CREATE FUNCTION vecsync._prepare_indexes(v vecsync.vectorizer, id integer, target regclass, target_column name, metric text,
         index jsonb) RETURNS jsonb
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $function$
 #variable_conflict use_variable
 DECLARE
+    old_column name := CASE WHEN v.chunk_table IS NULL THEN vecsync._target_column(v.content_view) ELSE 'embedding' END;
     pending jsonb;
     i record;
 BEGIN
@@ -161,13 +206,12 @@ BEGIN
         PERFORM vecsync._create_index(target, target_column, metric, index);
         RETURN NULL;
     END IF;
-    FOR i IN SELECT * FROM vecsync._vector_indexes(coalesce(v.chunk_table, v.source),
-                 CASE WHEN v.chunk_table IS NULL THEN vecsync._target_column(v.content_view) ELSE 'embedding' END)
-    LOOP
+    FOR i IN SELECT * FROM vecsync._vector_indexes(coalesce(v.chunk_table, v.source), old_column) LOOP
         IF i.method = 'ivfflat' THEN
-            pending := jsonb_strip_nulls(jsonb_build_object('method', 'ivfflat', 'lists', substring(i.options FROM 'lists = ''(\d+)''')::integer));
+            pending := '{"method": "as before"}';
         ELSE
-            PERFORM vecsync._repeat_index(i, target, target_column, metric);
+            PERFORM vecsync._repeat_index(i, vecsync._index_alias(id, i.index_name),
+                                          CASE WHEN v.chunk_table IS NULL THEN i.rel ELSE target END, old_column, target_column, v.metric, metric);
         END IF;
     END LOOP;
     RETURN pending;
@@ -201,9 +245,12 @@ AS $function$
 DECLARE
     unknown text;
 BEGIN
+    IF options IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'options must not be null';
+    END IF;
     SELECT o INTO unknown FROM jsonb_object_keys(options) o
     WHERE o NOT IN ('model', 'content', 'chunking', 'metric', 'index')
-       OR jsonb_typeof(options->o) NOT IN ('object', CASE o WHEN 'index' THEN 'object' WHEN 'chunking' THEN 'null' ELSE 'string' END)
+       OR jsonb_typeof(options->o) <> ALL (CASE o WHEN 'index' THEN ARRAY['object'] WHEN 'chunking' THEN ARRAY['object', 'null'] ELSE ARRAY['string'] END)
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('invalid option "%s"', unknown),
@@ -273,6 +320,8 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('invalid cutover "%s"', cutover),
             HINT = 'Write ''auto'' or ''manual''.';
     END IF;
+    PERFORM vecsync._lock_vectorizer(v.id);
+    v := vecsync._vectorizer_to_change(name);
     PERFORM vecsync._check_alter_options(v, options);
     id := vecsync._reserve_vectorizer(v.source);    -- also checks whose table it is
     IF NOT options ?| ARRAY['model', 'content', 'chunking'] THEN
@@ -287,7 +336,7 @@ BEGIN
         columns := compiled.columns;
         expression := format('vecsync._content(%s)', compiled.expression);
     ELSE
-        columns := vecsync._content_columns(v.source, v.content_view, old_column);
+        columns := vecsync._content_columns(v, old_column);
         expression := vecsync._content_expression(v.content_view);
     END IF;
     IF v.chunk_table IS NULL THEN
@@ -297,10 +346,11 @@ BEGIN
         END IF;
         target := vecsync._object_name(id, 'vector', old_column);
         PERFORM vecsync._ensure_column(v.source, target, vecsync._model_dimensions(model));
-        pending := vecsync._prepare_indexes(v, v.source, target, metric, options->'index');
+        PERFORM vecsync._copy_column_options(v.source, old_column, target);
+        pending := vecsync._prepare_indexes(v, id, v.source, target, metric, options->'index');
     ELSE
         chunk_table := vecsync._create_chunks(id, next_name, v.source, keys, columns, vecsync._model_dimensions(model));
-        pending := vecsync._prepare_indexes(v, chunk_table, 'embedding', metric, options->'index');
+        pending := vecsync._prepare_indexes(v, id, chunk_table, 'embedding', metric, options->'index');
     END IF;
     content_view := vecsync._create_content_view(id, v.name, v.source, keys, expression, target, caller_path);
     PERFORM vecsync._create_triggers(id, v.name, v.source, columns,
@@ -332,11 +382,25 @@ AS $function$
 #variable_conflict use_variable
 DECLARE
     v vecsync.vectorizer;
+    old vecsync.vectorizer;
+    target regclass;
+    target_column name;
+    old_column name;
+    i record;
 BEGIN
     SELECT * INTO STRICT v FROM vecsync.vectorizer x WHERE x.id = id;
-    PERFORM vecsync._create_index(coalesce(v.chunk_table, v.source),
-                                  CASE WHEN v.chunk_table IS NULL THEN vecsync._target_column(v.content_view) ELSE 'embedding' END,
-                                  v.metric, v.pending_index);
+    target := coalesce(v.chunk_table, v.source);
+    target_column := CASE WHEN v.chunk_table IS NULL THEN vecsync._target_column(v.content_view) ELSE 'embedding' END;
+    IF v.pending_index->>'method' = 'as before' THEN
+        SELECT * INTO STRICT old FROM vecsync.vectorizer x WHERE x.id = v.successor_of;
+        old_column := CASE WHEN old.chunk_table IS NULL THEN vecsync._target_column(old.content_view) ELSE 'embedding' END;
+        FOR i IN SELECT * FROM vecsync._vector_indexes(coalesce(old.chunk_table, old.source), old_column) WHERE method = 'ivfflat' LOOP
+            PERFORM vecsync._repeat_index(i, vecsync._index_alias(id, i.index_name), CASE WHEN v.chunk_table IS NULL THEN i.rel ELSE target END,
+                                          old_column, target_column, old.metric, v.metric);
+        END LOOP;
+    ELSE
+        PERFORM vecsync._create_index(target, target_column, v.metric, v.pending_index);
+    END IF;
     PERFORM vecsync._index_built(id);
 END
 $function$;
@@ -370,7 +434,15 @@ BEGIN
     PERFORM vecsync._refuse_dependents(old.source, old.content_view, chunks_view::regclass);
     IF old.chunk_table IS NULL THEN
         served := vecsync._target_column(old.content_view);
-        PERFORM vecsync._copy_grants(old.source, served, old.source, vecsync._target_column(new.content_view));
+        PERFORM vecsync._copy_grants(t.rel, served, t.rel, vecsync._target_column(new.content_view))
+        FROM (SELECT old.source AS rel UNION SELECT p.relid FROM pg_partition_tree(old.source) p) t;
+        FOR made IN SELECT i.index, i.index_name, x.oid::regclass AS successor
+                    FROM vecsync._vector_indexes(old.source, served) i JOIN pg_class c ON c.oid = i.index
+                    JOIN pg_class x ON x.relnamespace = c.relnamespace AND x.relname = vecsync._index_alias(new.id, i.index_name)
+        LOOP
+            EXECUTE format('ALTER INDEX %s RENAME TO %I', made.index, vecsync._index_alias(old.id, made.index_name));
+            EXECUTE format('ALTER INDEX %s RENAME TO %I', made.successor, made.index_name);
+        END LOOP;
         EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', old.source, served, vecsync._object_name(old.id, 'vector', served));
         EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', old.source, vecsync._target_column(new.content_view), served);
     ELSE
