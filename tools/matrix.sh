@@ -59,32 +59,35 @@ make_root() {
 	touch "$root/.ready"
 }
 
-failed=0
-[ $# -gt 0 ] || set -- 16 17 18
-for version; do
-	root=$matrix/pg$version log=$matrix/$version.log started=$SECONDS
-	if [ ! -e "$root/.ready" ]; then
-		echo "PostgreSQL $version: making $root"
-		(make_root "$version" "$root") >"$log" 2>&1 || { tail -n 15 "$log" >&2; echo "PostgreSQL $version: no chroot"; failed=$((failed + 1)); continue; }
-	fi
-	# tmp/ stays: the copy of the server and the Python packages serve the next run, too
-	copy=$root/srv/vecsync
-	mkdir -p "$copy" && find "$copy" -mindepth 1 -maxdepth 1 ! -name tmp -exec rm -rf {} +
-	if [ -n "${REVISION:-}" ]; then
-		git -C "$tree" archive "$REVISION" | tar -C "$copy" -xf -
-	else
-		(cd "$tree" && git ls-files -coz --exclude-standard | tar --null -T - -cf -) | tar -C "$copy" -xf -
-	fi
-	# what this machine trusts, for pip
-	cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/" 2>/dev/null
-	inside "$root" sh -c 'cd /srv/vecsync && chmod -R a+rX . && git init -q && git add -A' >/dev/null
-	if inside "$root" env ONLY="${ONLY:-}" KEEP="${KEEP:-}" PG_CONFIG="/usr/lib/postgresql/$version/bin/pg_config" \
-		/srv/vecsync/test/run.sh >"$log" 2>&1; then
-		verdict=ok
-	else
-		verdict=FAILED failed=$((failed + 1))
-		grep '^FAILED' "$log" || tail -n 15 "$log"
-	fi
-	printf '%-7s PostgreSQL %s: %s, %d s (%s)\n' "$verdict" "$version" "$(tail -n 1 "$log")" $((SECONDS - started)) "$log"
-done
-exit "$failed"
+# One compound command, which the shell reads whole: the file may change during a run, which takes long.
+{
+	failed=0
+	[ $# -gt 0 ] || set -- 16 17 18
+	for version; do
+		root=$matrix/pg$version log=$matrix/$version.log started=$SECONDS
+		if [ ! -e "$root/.ready" ]; then
+			echo "PostgreSQL $version: making $root"
+			(make_root "$version" "$root") >"$log" 2>&1 || { tail -n 15 "$log" >&2; echo "PostgreSQL $version: no chroot"; failed=$((failed + 1)); continue; }
+		fi
+		# tmp/ stays: the copy of the server and the Python packages serve the next run, too
+		copy=$root/srv/vecsync
+		mkdir -p "$copy" && find "$copy" -mindepth 1 -maxdepth 1 ! -name tmp -exec rm -rf {} +
+		if [ -n "${REVISION:-}" ]; then
+			git -C "$tree" archive "$REVISION" | tar -C "$copy" -xf -
+		else
+			(cd "$tree" && git ls-files -coz --exclude-standard | tar --null -T - -cf -) | tar -C "$copy" -xf -
+		fi
+		# what this machine trusts, for pip
+		cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/" 2>/dev/null
+		inside "$root" sh -c 'cd /srv/vecsync && chmod -R a+rX . && git init -q && git add -A' >/dev/null
+		if inside "$root" env ONLY="${ONLY:-}" KEEP="${KEEP:-}" PG_CONFIG="/usr/lib/postgresql/$version/bin/pg_config" \
+			/srv/vecsync/test/run.sh >"$log" 2>&1; then
+			verdict=ok
+		else
+			verdict=FAILED failed=$((failed + 1))
+			grep '^FAILED' "$log" || tail -n 15 "$log"
+		fi
+		printf '%-7s PostgreSQL %s: %s, %d s (%s)\n' "$verdict" "$version" "$(tail -n 1 "$log")" $((SECONDS - started)) "$log"
+	done
+	exit "$failed"
+}
