@@ -384,6 +384,24 @@ catalog_check_model_use(const CatalogModel *model, Oid role)
 						GetUserNameFromId(role, true)));
 }
 
+Query *
+catalog_simple_view(Relation view, int *rtindex)
+{
+	Query	   *query;
+	Node	   *from;
+
+	if (view->rd_rel->relkind != RELKIND_VIEW)
+		return NULL;
+	query = get_view_query(view);
+	if (query->targetList == NIL || list_length(query->jointree->fromlist) != 1)
+		return NULL;
+	from = linitial(query->jointree->fromlist);
+	if (!IsA(from, RangeTblRef))
+		return NULL;
+	*rtindex = ((RangeTblRef *) from)->rtindex;
+	return rt_fetch(*rtindex, query->rtable)->rtekind == RTE_RELATION ? query : NULL;
+}
+
 /*
  * The table's column behind the last column of the content view.  The view
  * keeps the column's number, so a renamed column is found.  NULL when the
@@ -394,14 +412,15 @@ catalog_target_column(Oid viewid, MemoryContext context)
 {
 	Relation	view = try_relation_open(viewid, AccessShareLock);
 	Query	   *query;
+	int			rtindex;
 	Var		   *var;
 	char	   *name = NULL;
 
 	if (view == NULL)
 		return NULL;
-	if (view->rd_rel->relkind == RELKIND_VIEW)
+	query = catalog_simple_view(view, &rtindex);
+	if (query != NULL)
 	{
-		query = get_view_query(view);
 		var = (Var *) llast_node(TargetEntry, query->targetList)->expr;
 		if (IsA(var, Var) && rt_fetch(var->varno, query->rtable)->rtekind == RTE_RELATION)
 			name = get_attname(rt_fetch(var->varno, query->rtable)->relid, var->varattno, true);

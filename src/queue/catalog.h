@@ -10,6 +10,8 @@
 #include "access/attnum.h"
 #include "base/chunk.h"
 #include "datatype/timestamp.h"
+#include "nodes/parsenodes.h"
+#include "utils/relcache.h"
 
 /* A stretch of code that runs SQL as the extension's owner with a fixed search_path. */
 typedef struct CatalogScope
@@ -113,6 +115,12 @@ typedef struct CatalogKeyColumn
 
 /* Returns NULL (and *nkeys = 0) for a table without a usable primary key. */
 extern CatalogKeyColumn *catalog_key_columns(Oid relid, int *nkeys);
+
+/*
+ * The query of a view over one table, and the table's place in it; NULL for any other relation.  Owners
+ * may define their views anew as they like.
+ */
+extern Query *catalog_simple_view(Relation view, int *rtindex);
 
 /* Names for SQL text, quoted and qualified. */
 extern char *catalog_relation_name(Oid relid);

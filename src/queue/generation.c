@@ -53,13 +53,18 @@ PG_FUNCTION_INFO_V1(generation_unseen);
 
 /* ---- views ------------------------------------------------------------------------ */
 
-/* A column of a view over one table; NULL when it has none of that name. */
+/* A column of a view over one table, or NULL.  Anyone may call this, with any relation. */
 static Node *
-view_expression(Relation view, const char *column)
+view_expression(Relation view, const char *column, Query **query, int *rtindex)
 {
 	ListCell   *lc;
 
-	foreach(lc, get_view_query(view)->targetList)
+	*query = catalog_simple_view(view, rtindex);
+	if (*query == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				errmsg("\"%s\" is no view of a vectorizer", RelationGetRelationName(view)));
+	foreach(lc, (*query)->targetList)
 	{
 		TargetEntry *entry = lfirst_node(TargetEntry, lc);
 
@@ -78,12 +83,16 @@ Datum
 generation_content_expression(PG_FUNCTION_ARGS)
 {
 	Relation	view = relation_open(PG_GETARG_OID(0), AccessShareLock);
-	Node	   *expr = copyObject(view_expression(view, "content"));
-	Query	   *query = get_view_query(view);
-	int			index = linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex;
+	Query	   *query;
+	int			index;
+	Node	   *expr = copyObject(view_expression(view, "content", &query, &index));
 	Oid			source = rt_fetch(index, query->rtable)->relid;
 	char	   *sql;
 
+	if (expr == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				errmsg("\"%s\" is no view of a vectorizer", RelationGetRelationName(view)));
 	/* before 16 the table is not the first in a view's range table */
 	ChangeVarNodes(expr, index, 1, 0);
 	sql = deparse_expression(expr, deparse_context_for(get_rel_name(source), source), true, false);
@@ -96,11 +105,13 @@ Datum
 generation_view_column(PG_FUNCTION_ARGS)
 {
 	Relation	view = relation_open(PG_GETARG_OID(0), AccessShareLock);
-	Node	   *expr = view_expression(view, NameStr(*PG_GETARG_NAME(1)));
+	Query	   *query;
+	int			index;
+	Node	   *expr = view_expression(view, NameStr(*PG_GETARG_NAME(1)), &query, &index);
 	char	   *name = NULL;
 
 	if (expr != NULL && IsA(expr, Var))
-		name = get_attname(rt_fetch(((Var *) expr)->varno, get_view_query(view)->rtable)->relid,
+		name = get_attname(rt_fetch(index, query->rtable)->relid,
 						   ((Var *) expr)->varattno, true);
 	relation_close(view, AccessShareLock);
 	if (name == NULL)

@@ -195,6 +195,7 @@ describe_search_view(SearchSource *source)
 {
 	Relation	view = try_relation_open(source->def->search_view, AccessShareLock);
 	Query	   *query;
+	int			rtindex;
 	List	   *context;
 	ListCell   *lc;
 	int			guc_level;
@@ -206,15 +207,17 @@ describe_search_view(SearchSource *source)
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	context = deparse_context_for("s", source->def->source);
-	query = get_view_query(view);
-	foreach(lc, query->targetList)
+	query = catalog_simple_view(view, &rtindex);
+	foreach(lc, query ? query->targetList : NIL)
 	{
 		TargetEntry *entry = lfirst(lc);
 		Node	   *expr = copyObject((Node *) entry->expr);
 		char	   *sql;
 
+		if (entry->resjunk)
+			continue;
 		/* before 16 the table is not the first in a view's range table */
-		ChangeVarNodes(expr, linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex, 1, 0);
+		ChangeVarNodes(expr, rtindex, 1, 0);
 		sql = deparse_expression(expr, context, true, false);
 		if (strcmp(entry->resname, "namespace") == 0)
 		{

@@ -218,6 +218,23 @@ is(login('mallory', 'TRUNCATE mallory.witness; ALTER TABLE mallory.retyped ALTER
 ok(sql(q{SELECT count(*) FROM mallory.witness WHERE what = 'domain'}) >= 4, 'in the table, the chunks and the views');
 is(sql(q{SELECT string_agg(DISTINCT who || result, ',') FROM mallory.witness}), 'mallory', 'as the owner');
 
+# ---- views that are not what they were made as -----------------------------------------------------
+is(login('mallory', <<'SQL'), '', 'odd views');
+SET client_min_messages = warning;
+CREATE VIEW mallory.nothing AS SELECT;
+CREATE VIEW mallory.constant AS SELECT 1 AS content, 2 AS namespace;
+CREATE VIEW mallory.joined AS SELECT a.id AS content, b.id AS namespace FROM mallory.trap a JOIN mallory.trap b USING (id) ORDER BY a.body;
+CREATE VIEW mallory.ordered AS SELECT id AS other FROM mallory.trap ORDER BY body;
+SQL
+for my $relation ('pg_class', 'mallory.trap_pkey', 'mallory.nothing', 'mallory.constant', 'mallory.joined', 'mallory.ordered')
+{
+	like(login('mallory', "SELECT vecsync._content_expression('$relation')"), qr/ERROR.* is (no view of a vectorizer|an index)/, "are no content: $relation");
+	login('mallory', "SELECT vecsync._view_column('$relation', 'namespace'), vecsync._target_column('$relation')");
+	login('mallory', "SELECT vecsync._set_search(id, '$relation', NULL) FROM vecsync.vectorizer WHERE name = 'trap'");
+	unlike(login('mallory', q{SELECT count(*) FROM vecsync.search('trap', 'body')}), qr/server closed|terminated/, 'and harm no search');
+}
+is(sql('SELECT 1'), '1', 'nor the server');
+
 $service->stop;
 $node->stop;
 done_testing();
