@@ -25,6 +25,7 @@
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -306,8 +307,10 @@ queue_key_string(FmgrInfo *output, Datum value)
 	int			date_style = DateStyle;
 	int			interval_style = IntervalStyle;
 	int			float_digits = extra_float_digits;
+	pg_tz	   *time_zone = session_timezone;
 	char	   *volatile result = NULL;
 
+	session_timezone = pg_tzset("UTC");
 	DateStyle = USE_ISO_DATES;
 	IntervalStyle = INTSTYLE_POSTGRES;
 	extra_float_digits = 1;
@@ -320,6 +323,7 @@ queue_key_string(FmgrInfo *output, Datum value)
 		DateStyle = date_style;
 		IntervalStyle = interval_style;
 		extra_float_digits = float_digits;
+		session_timezone = time_zone;
 	}
 	PG_END_TRY();
 	return result;

@@ -98,6 +98,29 @@ catalog_relation_owner(Oid relid)
 	return owner;
 }
 
+/* By number: names change with generations. */
+void
+catalog_check_owner(int vectorizer)
+{
+	CatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		id = Int32GetDatum(vectorizer);
+	Oid			source = InvalidOid;
+	bool		isnull;
+
+	catalog_enter(&scope);
+	if (SPI_execute_with_args("SELECT source::oid FROM vecsync.vectorizer WHERE id = $1", 1, &type, &id, NULL,
+							  false, 1) == SPI_OK_SELECT && SPI_processed == 1)
+		source = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	catalog_leave(&scope);
+	if (!OidIsValid(source))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("there is no vectorizer with number %d", vectorizer));
+	if (get_rel_name(source) == NULL || !compat_relation_owned(source, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(source));
+}
+
 /*
  * Statement trigger of the configuration tables: tell the worker at commit.  The
  * invalidation is for the sessions of standbys.

@@ -184,27 +184,6 @@ run(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
 	return SPI_processed;
 }
 
-/* Only the owner of a vectorizer's table may go on.  By number: names change with generations. */
-static void
-check_owner_of(int vectorizer)
-{
-	CatalogScope scope;
-	Oid			type = INT4OID;
-	Datum		id = Int32GetDatum(vectorizer);
-	Oid			source = InvalidOid;
-	bool		isnull;
-
-	catalog_enter(&scope);
-	if (run("SELECT source::oid FROM vecsync.vectorizer WHERE id = $1", 1, &type, &id, NULL) == 1)
-		source = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	catalog_leave(&scope);
-	if (!OidIsValid(source))
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("there is no vectorizer with number %d", vectorizer));
-	if (get_rel_name(source) == NULL || !compat_relation_owned(source, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(source));
-}
-
 /*
  * vecsync._lock_vectorizer(id int): nobody else begins to change it, and a
  * transaction that does not see its last change fails.
@@ -244,8 +223,8 @@ generation_begin(PG_FUNCTION_ARGS)
 		if (i < 4 && PG_ARGISNULL(i))
 			ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("arguments must not be null"));
 	}
-	check_owner_of(PG_GETARG_INT32(0));
-	check_owner_of(PG_GETARG_INT32(1));
+	catalog_check_owner(PG_GETARG_INT32(0));
+	catalog_check_owner(PG_GETARG_INT32(1));
 	catalog_enter(&scope);
 	updated = run("UPDATE vecsync.vectorizer n"
 				  " SET successor_of = $2, generation = $3, cutover = $4, pending_index = $5"
@@ -268,7 +247,7 @@ generation_index_built(PG_FUNCTION_ARGS)
 	Oid			type = INT4OID;
 	Datum		id = PG_GETARG_DATUM(0);
 
-	check_owner_of(PG_GETARG_INT32(0));
+	catalog_check_owner(PG_GETARG_INT32(0));
 	catalog_enter(&scope);
 	(void) run("UPDATE vecsync.vectorizer SET pending_index = NULL WHERE id = $1", 1, &type, &id, NULL);
 	catalog_leave(&scope);
@@ -283,7 +262,7 @@ generation_set_metric(PG_FUNCTION_ARGS)
 	Oid			types[2] = {INT4OID, TEXTOID};
 	Datum		values[2] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
 
-	check_owner_of(PG_GETARG_INT32(0));
+	catalog_check_owner(PG_GETARG_INT32(0));
 	catalog_enter(&scope);
 	(void) run("UPDATE vecsync.vectorizer SET metric = $2 WHERE id = $1", 2, types, values, NULL);
 	catalog_leave(&scope);
@@ -329,8 +308,8 @@ generation_unfinished(PG_FUNCTION_ARGS)
 	Datum		ids[2] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
 	const char *lack = NULL;
 
-	check_owner_of(PG_GETARG_INT32(0));
-	check_owner_of(PG_GETARG_INT32(1));
+	catalog_check_owner(PG_GETARG_INT32(0));
+	catalog_check_owner(PG_GETARG_INT32(1));
 	catalog_enter(&scope);
 	(void) run("SELECT coalesce(bool_or(op = 's'), false)"
 			   " OR coalesce(sum(rows) FILTER (WHERE op = 'k'), 0) > " CppAsString2(COMPARE_ROWS) ","
@@ -369,8 +348,8 @@ generation_switch(PG_FUNCTION_ARGS)
 	Datum		values[3] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), PG_GETARG_DATUM(2)};
 	uint64		updated;
 
-	check_owner_of(PG_GETARG_INT32(0));
-	check_owner_of(PG_GETARG_INT32(1));
+	catalog_check_owner(PG_GETARG_INT32(0));
+	catalog_check_owner(PG_GETARG_INT32(1));
 	catalog_enter(&scope);
 	if (PG_GETARG_BOOL(2))
 		(void) run("UPDATE vecsync.vectorizer n SET search_view = o.search_view, text_config = o.text_config"

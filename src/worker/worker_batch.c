@@ -114,12 +114,16 @@ worker_render(void *arg)
 		bool		isnull;
 		HeapTuple	tuple = SPI_tuptable->vals[i];
 		int			row = DatumGetInt32(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull)) - 1;
-		Datum		content = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &isnull);
+		Datum		content;
 
 		if (row < 0 || row >= r->nrows)
 			continue;
 		r->found[row] = true;
 		r->texts[row] = NULL;
+		if (r->embedded != NULL)
+			r->embedded[row] =
+				DatumGetBool(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 3, &isnull));
+		content = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &isnull);
 		if (!isnull)
 		{
 			MemoryContext old = MemoryContextSwitchTo(r->context);
@@ -274,12 +278,23 @@ batch_limit(WorkerVectorizer *v, QueueItem *first)
 	return Max(1, limit);
 }
 
-/* Rows of the queue, rendered: done if gone, into the batch or the blanks, or back for lack of room. */
+/* The row has the vector of its text: nothing is to be done but to forget that it was to be looked at. */
+static void
+row_unchanged(WorkerVectorizer *v, QueueItem *item)
+{
+	worker_forget_failure(v, item);
+	queue_window_done(item);
+}
+
+/* Rows of the queue, rendered: into the batch or the blanks, done if unchanged, or back for lack of room. */
 static void
 fill_batch(WorkerBatch *batch, WorkerBatch **blanks, RenderArgs *args, int limit)
 {
 	WorkerVectorizer *v = batch->vectorizer;
+	bool	   *unchanged = palloc(sizeof(bool) * args->nrows);
 	int64		bytes = 0;
+
+	worker_digest_compare(args, unchanged);
 
 	for (int i = 0; i < args->nrows; i++)
 	{
@@ -293,6 +308,8 @@ fill_batch(WorkerBatch *batch, WorkerBatch **blanks, RenderArgs *args, int limit
 				*blanks = new_batch(v, args->nrows);
 			add_row(*blanks, item, NULL);
 		}
+		else if (unchanged[i])
+			row_unchanged(v, item);
 		else if (batch->nrows > 0 && (batch->ninputs >= limit ||
 									  bytes + (int64) strlen(content) > v->model->def->max_batch_bytes))
 			queue_window_return(item, 0);
@@ -369,6 +386,7 @@ worker_make_batch(WorkerVectorizer *v)
 	}
 	args.texts = palloc0(sizeof(char *) * args.nrows);
 	args.found = palloc0(args.nrows);
+	args.embedded = palloc0(args.nrows);
 	error = worker_try(worker_render, &args);
 	if (error != NULL)
 	{
@@ -381,6 +399,7 @@ worker_make_batch(WorkerVectorizer *v)
 
 	batch = new_batch(v, args.nrows);
 	fill_batch(batch, &blanks, &args, limit);
+	queue_window_finish(MyWorker->window);
 	if (blanks != NULL)
 		blanks->state = BATCH_WRITE;
 	if (batch->nrows == 0)

@@ -61,6 +61,18 @@ key_join(CatalogKeyColumn *keys, int nkeys)
 	return buf.data;
 }
 
+/* "c.k1 = s.k1 AND ...": chunks of a row of the content view. */
+static char *
+chunk_join(CatalogKeyColumn *keys, int nkeys)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < nkeys; i++)
+		appendStringInfo(&buf, "%sc.k%d %s s.k%d", i > 0 ? " AND " : "", i + 1, keys[i].equal, i + 1);
+	return buf.data;
+}
+
 static char *
 key_arrays(int nkeys)
 {
@@ -173,6 +185,7 @@ build_sql(WorkerVectorizer *v)
 	CatalogKeyColumn *keys = catalog_key_columns(def->source, &v->nkeys);
 	char	   *table = catalog_relation_name(def->source);
 	char	   *rows;
+	char	   *embedded = "s.vector IS NOT NULL";
 
 	free_plan(&v->read_plan);
 	free_plan(&v->lock_plan);
@@ -196,8 +209,11 @@ build_sql(WorkerVectorizer *v)
 
 	rows = psprintf("FROM %s JOIN %s AS s ON %s", key_arrays(v->nkeys),
 					catalog_relation_name(def->content_view), key_join(keys, v->nkeys));
-	v->read_sql =
-		MemoryContextStrdup(v->context, psprintf("SELECT k.ord::pg_catalog.int4, s.content %s", rows));
+	if (OidIsValid(def->chunk_table))
+		embedded = psprintf("EXISTS (SELECT FROM %s AS c WHERE %s)", catalog_relation_name(def->chunk_table),
+							chunk_join(keys, v->nkeys));
+	v->read_sql = MemoryContextStrdup(
+		v->context, psprintf("SELECT k.ord::pg_catalog.int4, s.content, %s %s", embedded, rows));
 	v->lock_sql =
 		MemoryContextStrdup(v->context, psprintf("%s FOR NO KEY UPDATE OF s SKIP LOCKED", v->read_sql));
 

@@ -150,6 +150,7 @@ make_batches(TimestampTz *when)
 			(void) worker_make_batch(v);
 		}
 		worker_commit();
+		ConditionVariableBroadcast(&worker_shared->progressed);
 		worker_note_progress(v);
 		/* the list may have changed under us */
 		return true;

@@ -8,6 +8,7 @@
 #include "executor/spi.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 
 #include "worker/worker_state.h"
@@ -49,6 +50,8 @@ scan_rows(void *arg)
 	for (int i = 0; i < n; i++)
 		types[i] = TEXTOID;
 	worker_enter_owner(v, &scope);
+	/* the keys' texts are those of queue_key_string() */
+	(void) set_config_option("timezone", "UTC", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	if (n == 0)
 		code = SPI_execute(v->scan_first_sql, true, 0);
 	else

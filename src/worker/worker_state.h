@@ -61,6 +61,7 @@ typedef struct WorkerVectorizer
 	dlist_head	batches;
 	int			inflight;		/* rows in batches */
 	bool		dead_letters;	/* there may be some */
+	bool		empty;			/* the table, when it was last looked */
 	int			failures;		/* of our own SQL, in a row */
 	int			read_limit;		/* rows to read at once after reading failed; 0 = no limit */
 	TimestampTz not_before;
@@ -119,7 +120,7 @@ typedef struct BatchCall
 } BatchCall;
 
 /*
- * Rows to render: texts[i] and found[i] for rows[i].  With 'lock', only rows
+ * Rows to render: texts[i], found[i] and embedded[i] for rows[i].  With 'lock', only rows
  * that could be locked without waiting are found.
  */
 typedef struct RenderArgs
@@ -130,6 +131,7 @@ typedef struct RenderArgs
 	bool		lock;
 	char	  **texts;
 	bool	   *found;
+	bool	   *embedded;		/* it has a vector; may be NULL */
 	MemoryContext context;		/* of the texts */
 } RenderArgs;
 
@@ -210,6 +212,14 @@ extern void worker_dead_letter(WorkerVectorizer *v, QueueItem *item, const char 
 /* ---- worker_write.c ---- */
 extern void worker_write_batch(WorkerBatch *batch);
 extern void worker_forget_vanished(WorkerVectorizer *v);
+
+extern void worker_forget_failure(WorkerVectorizer *v, QueueItem *item);
+
+/* ---- worker_digest.c ---- */
+extern void worker_digest_compare(RenderArgs *r, bool *unchanged);
+extern void worker_digest_vanished(WorkerVectorizer *v);
+extern void worker_digest_write(WorkerVectorizer *v, BatchRow **written, int nwritten,
+								BatchRow **emptied, int nemptied);
 
 /* ---- worker_log.c: what was done to which row ---- */
 

@@ -124,14 +124,35 @@ prepare_plans(WorkerVectorizer *v)
 		v->delete_plan = worker_prepare(v->delete_sql, v->nkeys, types + 1);
 }
 
+/* Of what texts the vectors are now. */
+static void
+write_digests(WriteArgs *w)
+{
+	WorkerBatch *batch = w->batch;
+	BatchRow  **written = palloc(sizeof(BatchRow *) * batch->nrows);
+	BatchRow  **emptied = palloc(sizeof(BatchRow *) * batch->nrows);
+	int			nwritten = 0;
+	int			nemptied = 0;
+
+	for (int i = 0; i < batch->nrows; i++)
+	{
+		BatchRow   *row = &batch->rows[i];
+
+		if (w->fate[i] == ROW_WRITTEN && row->ninputs > 0)
+			written[nwritten++] = row;
+		else if (w->fate[i] == ROW_WRITTEN || w->fate[i] == ROW_GONE)
+			emptied[nemptied++] = row;
+	}
+	worker_digest_write(batch->vectorizer, written, nwritten, emptied, nemptied);
+}
+
 /*
  * Decide the fate of each row and write those that are still as they were
  * sent.  In a subtransaction, as the table's owner where its SQL runs.
  */
 static void
-write_rows(void *arg)
+write_rows(WriteArgs *w)
 {
-	WriteArgs  *w = arg;
 	WorkerBatch *batch = w->batch;
 	WorkerVectorizer *v = batch->vectorizer;
 	RenderArgs	args = {
@@ -180,6 +201,13 @@ write_rows(void *arg)
 }
 
 static void
+write_rows_and_digests(void *arg)
+{
+	write_rows(arg);
+	write_digests(arg);
+}
+
+static void
 count_written(WorkerBatch *batch, RowFate *fate)
 {
 	WorkerProgress *p = batch->vectorizer->progress;
@@ -201,8 +229,8 @@ count_written(WorkerBatch *batch, RowFate *fate)
 }
 
 /* A row is settled: it is no dead letter any more.  Inside a transaction. */
-static void
-forget_failure(WorkerVectorizer *v, QueueItem *item)
+void
+worker_forget_failure(WorkerVectorizer *v, QueueItem *item)
 {
 	Oid			types[2] = {INT4OID, TEXTARRAYOID};
 	Datum		values[2] = {Int32GetDatum(v->def->id), PointerGetDatum(item->key)};
@@ -252,7 +280,7 @@ settle_rows(WorkerBatch *batch, RowFate *fate)
 			bool		upsert = fate[i] == ROW_WRITTEN && batch->rows[i].ninputs > 0;
 
 			worker_log_row(log, item, upsert ? WORKER_LOG_UPSERT : WORKER_LOG_DELETE);
-			forget_failure(v, item);
+			worker_forget_failure(v, item);
 			queue_window_done(item);
 		}
 	}
@@ -341,7 +369,7 @@ worker_write_batch(WorkerBatch *batch)
 		ready_under_lock(batch, &gone))
 	{
 		args.fate = palloc0(sizeof(RowFate) * batch->nrows);
-		error = worker_try(write_rows, &args);
+		error = worker_try(write_rows_and_digests, &args);
 		if (error == NULL)
 			settle_rows(batch, args.fate);
 		else
@@ -393,6 +421,7 @@ worker_forget_vanished(WorkerVectorizer *v)
 		worker_own_failure(v, error);
 		return;
 	}
+	worker_digest_vanished(v);
 	(void) queue_retry_failed(v->def->id);
 	queue_window_vanished_done(v->source);
 	MyWorker->more_to_read = true;

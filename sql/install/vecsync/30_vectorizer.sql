@@ -249,6 +249,7 @@ CREATE FUNCTION vecsync._create_vectorizer(
     enqueue_existing boolean,
     if_not_exists boolean,
     replica boolean,
+    keep_existing boolean,
     caller_path text
 ) RETURNS text
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -298,6 +299,9 @@ BEGIN
     ELSIF target IS NOT NULL AND chunking IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'chunks cannot live in a column of the table',
             HINT = 'Leave out destination, or write ''table''.';
+    ELSIF target IS NULL AND keep_existing THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a new table of chunks has nothing to keep',
+            HINT = 'Say enqueue_existing => false, insert the chunks into the vectorizer''s chunk_table, and call vecsync.verify(name, repair => true).';
     END IF;
 
     id := vecsync._reserve_vectorizer(source);
@@ -317,10 +321,13 @@ BEGIN
     content_view := vecsync._create_content_view(id, name, source, keys, format('vecsync._content(%s)', compiled.expression), target, caller_path);
     PERFORM vecsync._create_triggers(id, name, source, compiled.columns, replica);
     PERFORM vecsync._register_vectorizer(id, name, source, model, content, content_view, metric,
-                                         chunking, chunk_table, enqueue_existing);
+                                         chunking, chunk_table, enqueue_existing AND NOT keep_existing);
     PERFORM vecsync._tend_partitions(id);
     PERFORM vecsync._prepare_search(id, name, source, compiled.columns, namespace, text_config);
     PERFORM vecsync._hand_over(id);
+    IF keep_existing AND enqueue_existing THEN
+        PERFORM vecsync._keep_existing(id, caller_path);
+    END IF;
 
     problem := vecsync._worker_problem();
     IF problem IS NOT NULL THEN
@@ -345,15 +352,16 @@ CREATE FUNCTION vecsync.create_vectorizer(
     text_config regconfig DEFAULT NULL,
     enqueue_existing boolean DEFAULT true,
     if_not_exists boolean DEFAULT false,
-    replica boolean DEFAULT false
+    replica boolean DEFAULT false,
+    keep_existing boolean DEFAULT false
 ) RETURNS text
     LANGUAGE sql    -- the body's names are bound here and now, whatever the caller's search_path is
 BEGIN ATOMIC
-    SELECT vecsync._create_vectorizer(create_vectorizer.source, create_vectorizer.model, create_vectorizer.content, create_vectorizer.name, create_vectorizer.chunking, create_vectorizer.destination, create_vectorizer.metric, create_vectorizer.index, create_vectorizer.namespace, create_vectorizer.text_config, create_vectorizer.enqueue_existing, create_vectorizer.if_not_exists, create_vectorizer.replica,
+    SELECT vecsync._create_vectorizer(create_vectorizer.source, create_vectorizer.model, create_vectorizer.content, create_vectorizer.name, create_vectorizer.chunking, create_vectorizer.destination, create_vectorizer.metric, create_vectorizer.index, create_vectorizer.namespace, create_vectorizer.text_config, create_vectorizer.enqueue_existing, create_vectorizer.if_not_exists, create_vectorizer.replica, create_vectorizer.keep_existing,
                                       current_setting('search_path'));
 END;
 COMMENT ON FUNCTION vecsync.create_vectorizer IS
-'Keeps a column of the table in step with the text of its rows and returns the vectorizer''s name (by default the table''s). content: a column, a template such as ''{name} by {artist}'' ({{ and }} for braces, NULL gives nothing), or ''='' and a SQL expression; chunking: for long texts, {"method": "words", "size": 512, "overlap": 0} as in vecsync.chunk; destination: ''column:NAME'', added if missing, or ''table'': a table of chunks of its own, which the view NAME_chunks joins with the source. index: {"method": "hnsw", "m": 16, "ef_construction": 64}, {"method": "ivfflat", "lists": 100} or {"method": "none"}. namespace: a column whose value separates rows, so that every search names one; text_config: a text search configuration for hybrid search, whose indexes are made at once (one more for misspelt words where pg_trgm is installed). Existing rows are embedded in the background unless enqueue_existing is false. replica: also follow changes that logical replication applies, and those under session_replication_role = replica. Only the owner of the table. Errors: 42501 not the owner, 42703 unknown column, 55000 no primary key, 42804 the column has another type, 42704 unknown model, 42710 the name is taken.';
+'Keeps a column of the table in step with the text of its rows and returns the vectorizer''s name (by default the table''s). content: a column, a template such as ''{name} by {artist}'' ({{ and }} for braces, NULL gives nothing), or ''='' and a SQL expression; chunking: for long texts, {"method": "words", "size": 512, "overlap": 0} as in vecsync.chunk; destination: ''column:NAME'', added if missing, or ''table'': a table of chunks of its own, which the view NAME_chunks joins with the source. index: {"method": "hnsw", "m": 16, "ef_construction": 64}, {"method": "ivfflat", "lists": 100} or {"method": "none"}. namespace: a column whose value separates rows, so that every search names one; text_config: a text search configuration for hybrid search, whose indexes are made at once (one more for misspelt words where pg_trgm is installed). Existing rows are embedded in the background unless enqueue_existing is false; with keep_existing those that have a vector in the column keep it, as made from their present text. replica: also follow changes that logical replication applies, and those under session_replication_role = replica. Only the owner of the table. Errors: 42501 not the owner, 42703 unknown column, 55000 no primary key, 42804 the column has another type, 42704 unknown model, 42710 the name is taken.';
 
 -- The worker works as the table's owner: what another role, a superuser say, has made for him becomes his.
 CREATE FUNCTION vecsync._hand_over(id integer) RETURNS void
@@ -414,11 +422,6 @@ COMMENT ON FUNCTION vecsync.pause IS 'Stops embedding the rows of a vectorizer; 
 CREATE FUNCTION vecsync.resume(name text) RETURNS void
     LANGUAGE sql BEGIN ATOMIC SELECT vecsync._set_paused(name, false); END;
 COMMENT ON FUNCTION vecsync.resume IS 'Embeds again after pause, beginning with what was queued meanwhile. Only the owner of the table.';
-
-CREATE FUNCTION vecsync.resync(name text, failed_only boolean DEFAULT false) RETURNS bigint
-    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'vectorizer_resync';
-COMMENT ON FUNCTION vecsync.resync IS
-'Queues every row of the table again, or only those in vecsync.failed, and returns how many. Only the owner of the table.';
 
 CREATE FUNCTION vecsync._sweep(id integer) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'vectorizer_sweep';

@@ -1,0 +1,135 @@
+# verify finds what is wrong and mends it; resync by condition, and only what has changed; vectors that were there before.
+
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+use VecsyncNode;
+
+my ($node, $service) = VecsyncNode::start(dims => 8);
+
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+
+sub fails
+{
+	my ($query, $pattern, $what) = @_;
+	my (undef, undef, $stderr) = $node->psql('postgres', "\\set VERBOSITY verbose\n$query", on_error_stop => 1);
+	like($stderr, $pattern, $what);
+	return;
+}
+
+# Behind the triggers' back.
+sub behind { return sql("SET session_replication_role = replica; $_[0]") }
+sub found { return sql("SELECT coalesce(string_agg(problem || ' ' || (key->>'id'), ', ' ORDER BY (key->>'id')::int), '-') FROM vecsync.verify('$_[0]')") }
+
+# Requests since the last call, when all is worked off.
+sub inputs
+{
+	VecsyncNode::settle($node, $_[0]);
+	my $n = $service->stats->{inputs};
+	$service->scenario(dims => 8);
+	return $n;
+}
+
+# ---- a column ------------------------------------------------------------------------
+sql(q{CREATE TABLE t (id bigint PRIMARY KEY, body text, day date DEFAULT '2026-01-02', seen int DEFAULT 0);
+	INSERT INTO t (id, body) SELECT i, 'row ' || i FROM generate_series(1, 600) i});
+VecsyncNode::vectorizer($node, $service, 't', 'body', q{destination => 'column:v', index => '{"method": "none"}'});
+is(inputs('t'), 600, 'every row is sent once');
+sql('ALTER TABLE t ALTER COLUMN v TYPE vector');
+is(inputs('t'), 0, 'a type that changes no text sends nothing');
+is(found('t'), '-', 'nothing is wrong');
+behind(q{UPDATE t SET v = NULL WHERE id = 3; UPDATE t SET body = 'another' WHERE id = 4; UPDATE t SET body = '' WHERE id = 5;
+	UPDATE t SET v = '[1,2]' WHERE id = 6; INSERT INTO t VALUES (1000, 'unseen'); UPDATE t SET seen = 1 WHERE id = 7; DELETE FROM t WHERE id = 8});
+$service->scenario(dims => 8, rules => [ { when => { text => 'poison' }, status => 400, message => 'not this' } ]);
+sql(q{INSERT INTO t VALUES (1001, 'poison')});
+VecsyncNode::settle($node, 't');
+is(found('t'), 'missing 3, stale 4, orphan 5, dimensions 6, missing 1000, failed 1001', 'each problem is found');
+is(found('t'), 'missing 3, stale 4, orphan 5, dimensions 6, missing 1000, failed 1001', 'looking changes nothing');
+sql(q{SELECT vecsync.pause('t'); UPDATE t SET body = 'another one' WHERE id = 4});
+is(found('t'), 'missing 3, orphan 5, dimensions 6, missing 1000, failed 1001', 'but for what is pending');
+sql(q{SELECT vecsync.resume('t')});
+VecsyncNode::settle($node, 't');
+$service->scenario(dims => 8);
+is(sql(q{SELECT count(*) FROM vecsync.verify('t', repair => true)}), '5', 'repair tells what it found');
+is(inputs('t'), 4, 'repair sends the rows that need it');
+is(found('t'), '-', 'and mends them');
+VecsyncNode::in_step($node, 't', 'body', 'every vector is that of its text', column => 'v');
+
+# ---- resync --------------------------------------------------------------------------------
+is(sql(q{SELECT vecsync.resync('t')}), '601', 'resync of all');
+is(inputs('t'), 0, 'sends no text that its vector was made from');
+behind(q{UPDATE t SET body = 'changed ' || id WHERE id IN (10, 11)});
+is(sql(q{SELECT vecsync.resync('t', condition => $$id = 10 OR body = 'row 20' -- or so$$)}), '2', 'resync by condition');
+is(inputs('t'), 1, 'sends what has changed');
+is(found('t'), 'stale 11', 'and leaves the others');
+is(sql(q{SELECT vecsync.resync('t', 'id < 5', force => true)}), '4', 'force, by condition');
+is(inputs('t'), 4, 'sends them all');
+is(sql(q{SELECT vecsync.resync('t', force => true)}), '601', 'force');
+is(inputs('t'), 600, 'sends all that have a text');
+is(found('t'), '-', 'nothing is wrong then');
+sql(q{BEGIN; UPDATE t SET body = 'there' WHERE id = 12; COMMIT; UPDATE t SET body = 'row 12' WHERE id = 12});
+VecsyncNode::settle($node, 't');
+fails(q{SELECT vecsync.resync('t', 'nothing = 1')}, qr/42703/, 'unknown column');
+fails(q{SELECT vecsync.resync('t', 'true) UNION SELECT (NULL')}, qr/ERROR/, 'a condition is one expression');
+fails(q{SELECT vecsync.resync('t', 'true', failed_only => true)}, qr/22023/, 'failed_only takes no condition');
+fails(q{SELECT vecsync.resync('nobody')}, qr/42704/, 'no such vectorizer');
+sql(q{CREATE ROLE stranger});
+for my $call (q{vecsync.resync('t', 'true')}, q{vecsync.resync('t', force => true)}, q{vecsync.verify('t', repair => true)}, q{vecsync._digests(1)}, q{vecsync._enqueue(1, '{1}', 1, true)}, q{vecsync._forget_digests(1)},
+	q{vecsync._queued_keys(1)}, q{vecsync._failed_keys(1)}, q{vecsync._note_digests(1, '{}', '{}')})
+{
+	fails("GRANT SELECT ON t TO stranger; SET ROLE stranger; SELECT $call", qr/42501/, "$call: only the owner");
+}
+sql(q{TRUNCATE t});
+VecsyncNode::settle($node, 't');
+ok(VecsyncNode::poll($node, 'SELECT count(*) FROM vecsync.digest', '0'), 'TRUNCATE leaves no digests');
+
+# ---- chunks; a key of several columns and types --------------------------------------------------
+sql(q{CREATE TABLE d (id int, at timestamptz DEFAULT '2026-03-04 05:06:07+00', body text, PRIMARY KEY (at, id));
+	INSERT INTO d (id, body) SELECT i, repeat('word' || i || ' ', i) FROM generate_series(1, 40) i});
+VecsyncNode::vectorizer($node, $service, 'd', 'body', q{chunking => '{"method": "words", "size": 10}'});
+VecsyncNode::settle($node, 'd');
+my $chunks = sql(q{SELECT chunk_table FROM vecsync.vectorizer WHERE name = 'd'});
+is(found('d'), '-', 'chunks: nothing is wrong');
+behind(qq{DELETE FROM d WHERE id = 30; DELETE FROM $chunks WHERE k2 = 31 AND chunk_seq = 1; DELETE FROM $chunks WHERE k2 = 32;
+	UPDATE d SET body = 'shorter' WHERE id = 33; UPDATE d SET body = NULL WHERE id = 34});
+is(sql(q{SET datestyle = 'German'; SET timezone = 'Asia/Tokyo'; SELECT string_agg(problem || ' ' || (key->>'id'), ', ' ORDER BY key->>'id') FROM vecsync.verify('d', repair => true)}),
+	'orphan 30, stale 31, missing 32, stale 33, orphan 34', 'chunks: each problem is found, whatever the session\'s settings');
+VecsyncNode::settle($node, 'd');
+is(found('d'), '-', 'chunks: mended');
+is(sql(qq{SELECT (SELECT count(*) FROM $chunks WHERE embedding = expected_vector(chunk, 8)) = (SELECT count(*) FROM d, LATERAL vecsync.chunk(body, 'words', 10)), (SELECT count(*) FROM $chunks WHERE k2 = 30)}), 't|0', 'chunks: those of the texts');
+$service->scenario(dims => 8);
+sql(q{SELECT vecsync.resync('d')});
+is(inputs('d'), 0, 'chunks: resync sends nothing');
+
+# ---- vectors that were there before -----------------------------------------------------------------
+sql(q{CREATE TABLE old (id int PRIMARY KEY, body text, embedding vector(8));
+	INSERT INTO old SELECT i, 'old ' || i, CASE WHEN i % 10 > 0 THEN expected_vector('old ' || i, 8) END FROM generate_series(1, 2000) i;
+	SELECT vecsync.create_vectorizer('old', model => 'm', content => 'body', keep_existing => true)});
+is(inputs('old'), 200, 'import: only rows without a vector are sent');
+is(found('old'), '-', 'import: nothing is wrong');
+behind(q{UPDATE old SET body = 'new' WHERE id = 1});
+is(found('old'), 'stale 1', 'import: what changes later is seen');
+fails(q{SELECT vecsync.create_vectorizer('old', model => 'm', content => 'body', name => 'o', chunking => '{"method": "words"}', keep_existing => true)}, qr/22023.*chunk_table/s, 'import of chunks goes another way');
+sql(q{CREATE TABLE papers (id int PRIMARY KEY, body text); INSERT INTO papers SELECT i, repeat('w' || i || ' ', 30) FROM generate_series(1, 20) i;
+	SELECT vecsync.create_vectorizer('papers', model => 'm', content => 'body', chunking => '{"method": "words", "size": 10}', enqueue_existing => false)});
+$chunks = sql(q{SELECT chunk_table FROM vecsync.vectorizer WHERE name = 'papers'});
+sql(qq{INSERT INTO $chunks SELECT p.id, c.seq, c.chunk, expected_vector(c.chunk, 8) FROM papers p, LATERAL vecsync.chunk(p.body, 'words', 10) c WHERE p.id <> 7});
+is(sql(q{SELECT string_agg(problem || ' ' || (key->>'id'), ', ') FROM vecsync.verify('papers', repair => true)}), 'missing 7', 'import of chunks: verify embeds the rest');
+is(inputs('papers'), 3, 'and only that');
+
+# ---- a dump takes what is known along ---------------------------------------------------------------
+$node->safe_psql('postgres', 'CREATE DATABASE copy');
+my $dump = $node->basedir . '/dump.sql';
+$node->command_ok([ 'pg_dump', '-h', $node->host, '-p', $node->port, '-f', $dump, 'postgres' ], 'pg_dump');
+my (undef, $out, $err) = $node->psql('copy', "\\i $dump");
+is($err, '', 'restore');
+$service->scenario(dims => 8);
+is($node->safe_psql('copy', q{SELECT string_agg(problem || (key->>'id'), ',') FROM vecsync.verify('old')}), 'stale1', 'restored: verify knows what it knew');
+$node->safe_psql('copy', q{SELECT vecsync.resync('papers'), vecsync.resync('d')});
+$node->safe_psql('copy', q{SELECT vecsync.wait('papers', '60s'), vecsync.wait('d', '60s')});
+is($node->safe_psql('copy', q{SELECT count(*) FROM vecsync.verify('d')}), '0', 'restored: and is in step');
+
+$node->stop;
+done_testing();
