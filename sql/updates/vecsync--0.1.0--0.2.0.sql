@@ -405,6 +405,7 @@ CREATE FUNCTION vecsync._create_vectorizer(
     enqueue_existing boolean,
     if_not_exists boolean,
     replica boolean,
+    keep_existing boolean,
     caller_path text
 ) RETURNS text
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -454,6 +455,9 @@ BEGIN
     ELSIF target IS NOT NULL AND chunking IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'chunks cannot live in a column of the table',
             HINT = 'Leave out destination, or write ''table''.';
+    ELSIF target IS NULL AND keep_existing THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a new table of chunks has nothing to keep',
+            HINT = 'Say enqueue_existing => false, insert the chunks into the vectorizer''s chunk_table, and call vecsync.verify(name, repair => true).';
     END IF;
 
     id := vecsync._reserve_vectorizer(source);
@@ -473,10 +477,13 @@ BEGIN
     content_view := vecsync._create_content_view(id, name, source, keys, format('vecsync._content(%s)', compiled.expression), target, caller_path);
     PERFORM vecsync._create_triggers(id, name, source, compiled.columns, replica);
     PERFORM vecsync._register_vectorizer(id, name, source, model, content, content_view, metric,
-                                         chunking, chunk_table, enqueue_existing);
+                                         chunking, chunk_table, enqueue_existing AND NOT keep_existing);
     PERFORM vecsync._tend_partitions(id);
     PERFORM vecsync._prepare_search(id, name, source, compiled.columns, namespace, text_config);
     PERFORM vecsync._hand_over(id);
+    IF keep_existing AND enqueue_existing THEN
+        PERFORM vecsync._keep_existing(id, caller_path);
+    END IF;
 
     problem := vecsync._worker_problem();
     IF problem IS NOT NULL THEN
@@ -501,16 +508,17 @@ CREATE FUNCTION vecsync.create_vectorizer(
     text_config regconfig DEFAULT NULL,
     enqueue_existing boolean DEFAULT true,
     if_not_exists boolean DEFAULT false,
-    replica boolean DEFAULT false
+    replica boolean DEFAULT false,
+    keep_existing boolean DEFAULT false
 ) RETURNS text
     LANGUAGE sql    -- the body's names are bound here and now, whatever the caller's search_path is
 BEGIN ATOMIC
-    SELECT vecsync._create_vectorizer(create_vectorizer.source, create_vectorizer.model, create_vectorizer.content, create_vectorizer.name, create_vectorizer.chunking, create_vectorizer.destination, create_vectorizer.metric, create_vectorizer.index, create_vectorizer.namespace, create_vectorizer.text_config, create_vectorizer.enqueue_existing, create_vectorizer.if_not_exists, create_vectorizer.replica,
+    SELECT vecsync._create_vectorizer(create_vectorizer.source, create_vectorizer.model, create_vectorizer.content, create_vectorizer.name, create_vectorizer.chunking, create_vectorizer.destination, create_vectorizer.metric, create_vectorizer.index, create_vectorizer.namespace, create_vectorizer.text_config, create_vectorizer.enqueue_existing, create_vectorizer.if_not_exists, create_vectorizer.replica, create_vectorizer.keep_existing,
                                       current_setting('search_path'));
 END;
 
 COMMENT ON FUNCTION vecsync.create_vectorizer IS
-'Keeps a column of the table in step with the text of its rows and returns the vectorizer''s name (by default the table''s). content: a column, a template such as ''{name} by {artist}'' ({{ and }} for braces, NULL gives nothing), or ''='' and a SQL expression; chunking: for long texts, {"method": "words", "size": 512, "overlap": 0} as in vecsync.chunk; destination: ''column:NAME'', added if missing, or ''table'': a table of chunks of its own, which the view NAME_chunks joins with the source. index: {"method": "hnsw", "m": 16, "ef_construction": 64}, {"method": "ivfflat", "lists": 100} or {"method": "none"}. namespace: a column whose value separates rows, so that every search names one; text_config: a text search configuration for hybrid search, whose indexes are made at once (one more for misspelt words where pg_trgm is installed). Existing rows are embedded in the background unless enqueue_existing is false. replica: also follow changes that logical replication applies, and those under session_replication_role = replica. Only the owner of the table. Errors: 42501 not the owner, 42703 unknown column, 55000 no primary key, 42804 the column has another type, 42704 unknown model, 42710 the name is taken.';
+'Keeps a column of the table in step with the text of its rows and returns the vectorizer''s name (by default the table''s). content: a column, a template such as ''{name} by {artist}'' ({{ and }} for braces, NULL gives nothing), or ''='' and a SQL expression; chunking: for long texts, {"method": "words", "size": 512, "overlap": 0} as in vecsync.chunk; destination: ''column:NAME'', added if missing, or ''table'': a table of chunks of its own, which the view NAME_chunks joins with the source. index: {"method": "hnsw", "m": 16, "ef_construction": 64}, {"method": "ivfflat", "lists": 100} or {"method": "none"}. namespace: a column whose value separates rows, so that every search names one; text_config: a text search configuration for hybrid search, whose indexes are made at once (one more for misspelt words where pg_trgm is installed). Existing rows are embedded in the background unless enqueue_existing is false; with keep_existing those that have a vector in the column keep it, as made from their present text. replica: also follow changes that logical replication applies, and those under session_replication_role = replica. Only the owner of the table. Errors: 42501 not the owner, 42703 unknown column, 55000 no primary key, 42804 the column has another type, 42704 unknown model, 42710 the name is taken.';
 
 CREATE OR REPLACE FUNCTION vecsync.drop_vectorizer(name text, keep_data boolean DEFAULT true) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -1360,6 +1368,252 @@ END;
 
 COMMENT ON FUNCTION vecsync.clusters IS
 'Every row in one cluster: in the order of keys, a row that is in none leads a new one, of all rows in none whose score against it is at least the threshold; score is that against the leader, and 1 for the leader itself. Of a chunked vectorizer the best of all pairs of chunks counts.';
+
+DROP FUNCTION vecsync.resync(text, boolean);
+
+CREATE TABLE vecsync.digest (
+    vectorizer integer NOT NULL,
+    key uuid NOT NULL,              -- digest of the key columns' texts
+    digest bigint NOT NULL,         -- of the text that was embedded
+    PRIMARY KEY (vectorizer, key)
+);
+
+REVOKE ALL ON vecsync.digest FROM PUBLIC;
+
+COMMENT ON TABLE vecsync.digest IS 'digests of the texts that vectors were made from; see vecsync.verify';
+
+SELECT pg_catalog.pg_extension_config_dump('vecsync.digest', '');
+
+CREATE FUNCTION vecsync._key_digest(key text[]) RETURNS uuid
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'digest_key_sql';
+
+CREATE FUNCTION vecsync._text_digest(content text) RETURNS bigint
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'digest_text_sql';
+
+CREATE FUNCTION vecsync._digests(id integer, OUT key uuid, OUT digest bigint) RETURNS SETOF record
+    LANGUAGE c STRICT ROWS 100000 AS 'MODULE_PATHNAME', 'digest_list';
+
+CREATE FUNCTION vecsync._queued_keys(id integer) RETURNS TABLE (key uuid)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_list_queued';
+
+CREATE FUNCTION vecsync._failed_keys(id integer) RETURNS TABLE (key text[])
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_list_failed';
+
+CREATE FUNCTION vecsync._note_digests(id integer, keys uuid[], digests bigint[]) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_note';
+
+CREATE FUNCTION vecsync._forget_digests(id integer) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_forget';
+
+CREATE FUNCTION vecsync._enqueue(id integer, keys text[], rows integer, force boolean) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_enqueue';
+
+CREATE FUNCTION vecsync._drop_digests() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    DELETE FROM vecsync.digest WHERE vectorizer = OLD.id;
+    RETURN NULL;
+END
+$function$;
+
+REVOKE ALL ON FUNCTION vecsync._drop_digests() FROM PUBLIC;
+
+CREATE TRIGGER drop_digests AFTER DELETE ON vecsync.vectorizer
+    FOR EACH ROW EXECUTE FUNCTION vecsync._drop_digests();
+
+CREATE FUNCTION vecsync._vector_schema() RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN (SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector');
+
+CREATE FUNCTION vecsync._queue_rows(name text, failed_only boolean) RETURNS bigint
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'vectorizer_resync';
+
+CREATE FUNCTION vecsync._enqueue_query(id integer, query text, force boolean) RETURNS bigint
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_enqueue_query';
+
+CREATE FUNCTION vecsync._key_texts(source regclass, prefix text, names name[]) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN (SELECT string_agg(format(CASE WHEN a.atttypid = 'timestamptz'::regtype
+                                        THEN 'CASE WHEN pg_catalog.isfinite(%1$s.%2$I) THEN pg_catalog.concat(pg_catalog.timezone(''UTC'', %1$s.%2$I), ''+00'') ELSE %1$s.%2$I::pg_catalog.text END'
+                                      ELSE '%1$s.%2$I::pg_catalog.text' END, prefix, names[u.n]), ', ' ORDER BY u.n)
+        FROM unnest(vecsync._key_columns(source)) WITH ORDINALITY u(k, n) JOIN pg_attribute a ON a.attrelid = source AND a.attname = u.k);
+
+CREATE FUNCTION vecsync._check_condition(condition text) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_check_condition';
+
+CREATE FUNCTION vecsync._known_vectorizer(name text) RETURNS vecsync.vectorizer
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    v vecsync.vectorizer;
+BEGIN
+    SELECT * INTO v FROM vecsync.vectorizer x WHERE x.name = name AND x.retired IS NULL;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('vectorizer "%s" does not exist', name),
+            HINT = 'vecsync.create_vectorizer() makes one; vecsync.status lists them.';
+    END IF;
+    RETURN v;
+END
+$function$;
+
+CREATE FUNCTION vecsync._resync(name text, condition text, failed_only boolean, force boolean, caller_path text) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    SET datestyle = 'ISO' SET intervalstyle = 'postgres' SET extra_float_digits = 1     -- the keys' texts, as everywhere
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    v vecsync.vectorizer := vecsync._known_vectorizer(name);
+    query text;
+BEGIN
+    IF condition IS NOT NULL THEN
+        IF failed_only THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'failed_only takes no condition',
+                HINT = 'Resync by condition also tries rows that failed.';
+        END IF;
+        PERFORM vecsync._check_condition(condition);
+        SELECT format('SELECT ARRAY[%s] FROM %s AS %I WHERE (%s)', vecsync._key_texts(v.source, quote_ident(c.relname), vecsync._key_columns(v.source)),
+                      v.source, c.relname, E'\n' || condition || E'\n') INTO query
+        FROM pg_class c WHERE c.oid = v.source;
+        PERFORM set_config('search_path', caller_path, true);   -- the condition's names are the caller's
+        RETURN vecsync._enqueue_query(v.id, query, force);
+    END IF;
+    IF force AND NOT failed_only THEN
+        PERFORM vecsync._forget_digests(v.id);
+    END IF;
+    RETURN vecsync._queue_rows(name, failed_only);
+END
+$function$;
+
+CREATE FUNCTION vecsync.resync(name text, condition text DEFAULT NULL, failed_only boolean DEFAULT false, force boolean DEFAULT false) RETURNS bigint
+    LANGUAGE sql    -- as create_vectorizer
+BEGIN ATOMIC
+    SELECT vecsync._resync(resync.name, resync.condition, coalesce(resync.failed_only, false), coalesce(resync.force, false), current_setting('search_path'));
+END;
+
+COMMENT ON FUNCTION vecsync.resync IS
+'Has rows of the table looked at again, and returns how many: all, those for which a SQL condition over the table is true, or those in vecsync.failed. A row whose text is the one that its vector was made from is left as it is, and asks the service nothing, unless force is given. Only the owner of the table. Errors: 42704 no such vectorizer, 42501 not the owner, those of the condition.';
+
+CREATE FUNCTION vecsync._verify_column(v vecsync.vectorizer, keys text, dimensions integer) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN format($query$
+SELECT p.problem, r.key
+FROM (SELECT ARRAY[%1$s] AS key, s.content, s.vector, s.content OPERATOR(pg_catalog.~) '[^[:space:]]' AS has_text FROM %2$s AS s) r
+LEFT JOIN vecsync._digests(%3$s) d ON d.key OPERATOR(pg_catalog.=) vecsync._key_digest(r.key)
+LEFT JOIN vecsync._queued_keys(%3$s) q ON q.key OPERATOR(pg_catalog.=) vecsync._key_digest(r.key)
+LEFT JOIN vecsync._failed_keys(%3$s) f ON f.key OPERATOR(pg_catalog.=) r.key,
+LATERAL (SELECT CASE WHEN f.key IS NOT NULL THEN 'failed'
+                     WHEN has_text IS NOT TRUE THEN CASE WHEN r.vector IS NOT NULL THEN 'orphan' END
+                     WHEN r.vector IS NULL THEN 'missing'
+                     WHEN %4$s.vector_dims(r.vector) OPERATOR(pg_catalog.<>) %5$s THEN 'dimensions'
+                     WHEN d.digest OPERATOR(pg_catalog.<>) vecsync._text_digest(r.content) THEN 'stale' END) p(problem)
+WHERE q.key IS NULL AND p.problem IS NOT NULL$query$, keys, v.content_view, v.id, vecsync._vector_schema(), dimensions);
+
+CREATE FUNCTION vecsync._verify_chunks(v vecsync.vectorizer, keys text, dimensions integer) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN format($query$
+SELECT p.problem, coalesce(r.key, c.key) AS key
+FROM (SELECT ARRAY[%1$s] AS key, ARRAY(SELECT t.chunk FROM vecsync.chunk(s.content, %2$L, %3$s, %4$s) t ORDER BY t.seq) AS chunks FROM %5$s AS s) r
+FULL JOIN (SELECT ARRAY[%1$s] AS key, array_agg(s.chunk ORDER BY s.chunk_seq) AS chunks,
+                  bool_or(%6$s.vector_dims(s.embedding) OPERATOR(pg_catalog.<>) %7$s) AS other_dimensions
+           FROM %8$s AS s GROUP BY 1) c ON c.key OPERATOR(pg_catalog.=) r.key
+LEFT JOIN vecsync._queued_keys(%9$s) q ON q.key OPERATOR(pg_catalog.=) vecsync._key_digest(coalesce(r.key, c.key))
+LEFT JOIN vecsync._failed_keys(%9$s) f ON f.key OPERATOR(pg_catalog.=) r.key,
+LATERAL (SELECT CASE WHEN f.key IS NOT NULL THEN 'failed'
+                     WHEN r.key IS NULL OR cardinality(r.chunks) OPERATOR(pg_catalog.=) 0 THEN CASE WHEN c.key IS NOT NULL THEN 'orphan' END
+                     WHEN c.key IS NULL THEN 'missing'
+                     WHEN c.other_dimensions THEN 'dimensions'
+                     WHEN c.chunks OPERATOR(pg_catalog.<>) r.chunks THEN 'stale' END) p(problem)
+WHERE q.key IS NULL AND p.problem IS NOT NULL$query$, keys, coalesce(v.chunking->>'method', 'none'),
+    coalesce(v.chunking->>'size', 'NULL'), coalesce(v.chunking->>'overlap', '0'), v.content_view, vecsync._vector_schema(), dimensions,
+    v.chunk_table, v.id);
+
+CREATE FUNCTION vecsync._verify(name text, repair boolean, caller_path text) RETURNS TABLE (problem text, key jsonb)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    SET datestyle = 'ISO' SET intervalstyle = 'postgres' SET extra_float_digits = 1 SET timezone = 'UTC'
+AS $function$
+#variable_conflict use_column
+DECLARE
+    v vecsync.vectorizer := vecsync._known_vectorizer(_verify.name);
+    dimensions integer := (SELECT m.dimensions FROM vecsync.model m WHERE m.name = v.model);
+    columns text := vecsync._key_texts(v.source, 's', (SELECT array_agg(('k' || n)::name ORDER BY n) FROM generate_subscripts(vecsync._key_columns(v.source), 1) n));
+    query text := CASE WHEN v.chunk_table IS NULL THEN vecsync._verify_column(v, columns, dimensions)
+                       ELSE vecsync._verify_chunks(v, columns, dimensions) END;
+    r record;
+    queued text[] := '{}';
+    n integer := 0;
+    any_failed boolean := false;
+BEGIN
+    -- the content's functions may need the caller's path; nothing below does
+    -- and texts are those that the worker sees: by the time zone that sessions begin with
+    PERFORM set_config('timezone', (SELECT s.reset_val FROM pg_settings s WHERE s.name = 'TimeZone'), true);
+    PERFORM set_config('search_path', caller_path, true);
+    FOR r IN EXECUTE query LOOP
+        problem := r.problem;
+        key := vecsync._key_json(v.source, r.key);
+        RETURN NEXT;
+        IF r.problem OPERATOR(pg_catalog.=) 'failed' THEN
+            any_failed := true;
+        ELSE
+            queued := pg_catalog.array_cat(queued, r.key);
+            n := n OPERATOR(pg_catalog.+) 1;
+            IF repair AND n OPERATOR(pg_catalog.=) 512 THEN
+                PERFORM vecsync._enqueue(v.id, queued, n, true);
+            END IF;
+            IF n OPERATOR(pg_catalog.=) 512 THEN
+                queued := '{}';
+                n := 0;
+            END IF;
+        END IF;
+    END LOOP;
+    IF repair AND n OPERATOR(pg_catalog.>) 0 THEN
+        PERFORM vecsync._enqueue(v.id, queued, n, true);
+    END IF;
+    IF repair AND any_failed THEN
+        PERFORM vecsync._queue_rows(_verify.name, true);
+    END IF;
+END
+$function$;
+
+CREATE FUNCTION vecsync.verify(name text, repair boolean DEFAULT false) RETURNS TABLE (problem text, key jsonb)
+    LANGUAGE sql    -- as create_vectorizer
+BEGIN ATOMIC
+    SELECT f.problem, f.key FROM vecsync._verify(verify.name, verify.repair, current_setting('search_path')) f;
+END;
+
+COMMENT ON FUNCTION vecsync.verify IS
+'Compares every row of the table with its vector, and returns those that are not as they should be, but for changes that are pending: missing (no vector), stale (made from another text), dimensions (not the model''s), orphan (chunks without a row, or a vector of a row without text), failed (in vecsync.failed). With repair all of these are queued, and mended in the background. Vectors that were imported into a column without keep_existing are taken for right. Only the owner of the table. Errors: 42704 no such vectorizer, 42501 not the owner.';
+
+CREATE FUNCTION vecsync._keep_existing(id integer, caller_path text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    SET datestyle = 'ISO' SET intervalstyle = 'postgres' SET extra_float_digits = 1 SET timezone = 'UTC'
+AS $function$
+#variable_conflict use_column
+DECLARE
+    v vecsync.vectorizer;
+    columns text;
+    dimensions integer;
+    fits text;
+    r record;
+BEGIN
+    SELECT * INTO STRICT v FROM vecsync.vectorizer x WHERE x.id = _keep_existing.id;
+    columns := vecsync._key_texts(v.source, 's', (SELECT array_agg(('k' || n)::name ORDER BY n) FROM generate_subscripts(vecsync._key_columns(v.source), 1) n));
+    dimensions := (SELECT m.dimensions FROM vecsync.model m WHERE m.name = v.model);
+    fits := format('(s.vector IS NOT NULL AND %s.vector_dims(s.vector) OPERATOR(pg_catalog.=) %s)', vecsync._vector_schema(), dimensions);
+    -- and texts are those that the worker sees: by the time zone that sessions begin with
+    PERFORM set_config('timezone', (SELECT s.reset_val FROM pg_settings s WHERE s.name = 'TimeZone'), true);
+    PERFORM set_config('search_path', caller_path, true);
+    FOR r IN EXECUTE format($query$
+        SELECT array_agg(vecsync._key_digest(w.key)) AS keys, array_agg(vecsync._text_digest(w.content)) AS digests
+        FROM (SELECT ARRAY[%s] AS key, s.content, (row_number() OVER () OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) 1000 AS part FROM %s AS s
+              WHERE %s AND s.content OPERATOR(pg_catalog.~) '[^[:space:]]') w GROUP BY w.part$query$, columns, v.content_view, fits)
+    LOOP
+        PERFORM vecsync._note_digests(v.id, r.keys, r.digests);
+    END LOOP;
+    PERFORM vecsync._enqueue_query(v.id, format('SELECT ARRAY[%s] FROM %s AS s WHERE NOT %s', columns, v.content_view, fits), false);
+END
+$function$;
 
 DO $do$
 DECLARE
