@@ -46,7 +46,20 @@ def settle(cluster, tables, patience):
                                     + str(c.execute("SELECT * FROM vecsync.status WHERE vectorizer = %s", [name]).fetchone()))
             if problems:
                 break
-        return problems
+        return problems or settle_generations(c, patience)
+
+
+def settle_generations(c, patience):
+    """Changes of generations come to their end.  Returns those that did not."""
+    until = time.monotonic() + patience
+    query = "SELECT name FROM vecsync.vectorizer WHERE successor_of IS NOT NULL OR retired IS NOT NULL"
+    while left := c.execute(query).fetchall():
+        if time.monotonic() > until:
+            return [f"{name} has not come to its end after {patience} s" for name, in left]
+        for name, in c.execute("SELECT name FROM vecsync.vectorizer WHERE successor_of IS NOT NULL").fetchall():
+            c.execute("SELECT vecsync.resync(name, failed_only => true) FROM vecsync.vectorizer WHERE name = %s AND successor_of IS NOT NULL", [name])
+        time.sleep(1)
+    return []
 
 
 def work(args, cluster, service, tables):

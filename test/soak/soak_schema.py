@@ -96,7 +96,12 @@ class Table:
         """The relation and the columns as they are called now."""
         relation = c.execute("SELECT %s::oid::regclass::text", [self.oid]).fetchone()[0]
         now = dict(c.execute("SELECT attnum, quote_ident(attname) FROM pg_attribute WHERE attrelid = %s", [self.oid]).fetchall())
-        return relation, {name: now[number] for name, number in self.attnum.items()}
+        names = {name: now[number] for name, number in self.attnum.items()}
+        # a change of generations puts another column in the place of the one that was there
+        columns = dict(c.execute("SELECT name, quote_ident(vecsync._target_column(content_view)) FROM vecsync.vectorizer"
+                                 " WHERE source = %s AND chunk_table IS NULL", [self.oid]).fetchall())
+        names.update({v.column: columns[v.name] for v in self.vectorizers if v.column and columns.get(v.name)})
+        return relation, names
 
 
 def create(c, rng, url):
@@ -157,10 +162,12 @@ def audit(c, tables, service):
         if counts[what] <= 5:
             told.append(f"{what}: {text}")
 
+    models = dict(c.execute("SELECT name, model FROM vecsync.vectorizer").fetchall())
     for table in tables:
         relation, names = table.names(c)
         keys = ", ".join(names[k] for k in table.key_names)
         for v in table.vectorizers:
+            v.model = models[v.name]
             content = v.content[1].format(**names)
             if v.column is None:
                 rows += audit_chunks(c, table, v, note)
@@ -182,8 +189,12 @@ def audit(c, tables, service):
                 for where, vector in mismatched:
                     known = tuple(vector) in asked and tuple(vector) not in current
                     note("stale" if known else "wrong", where)
+        left = c.execute("SELECT attname FROM pg_attribute WHERE attrelid = %s AND attname LIKE 'vecsync%%' AND NOT attisdropped", [table.oid])
+        for row in left.fetchall():
+            note("orphan", f"column {row[0]} of {relation}")
     for what, query in (("the queue", "SELECT vectorizer, op, rows, keys FROM vecsync.queue"),
-                        ("dead letters", "SELECT vectorizer, operation, key, error FROM vecsync.dead_letter")):
+                        ("dead letters", "SELECT vectorizer, operation, key, error FROM vecsync.dead_letter"),
+                        ("generations", "SELECT name, generation FROM vecsync.vectorizer WHERE successor_of IS NOT NULL OR retired IS NOT NULL")):
         for row in c.execute(query):
             note("orphan", f"left in {what}: {row}")
     return rows, counts, told

@@ -198,7 +198,8 @@ class Session(threading.Thread):
         table = rng.choice(self.tables)
         relation, names = table.names(c)
         vectorizer = rng.choice(table.vectorizers).name
-        kind = rng.choice(("column", "table", "schema", "scratch", "type", "partition", "rewrite", "index", "resync", "pause", "model", "check", "rollback"))
+        kind = rng.choice(("column", "table", "schema", "scratch", "type", "partition", "rewrite", "index", "resync", "pause", "model", "check",
+                           "rollback", "generation", "generation", "verify"))
         if kind == "column":
             column = rng.choice(("title", "body", "amount", "embedding", "k1"))
             c.execute(f'ALTER TABLE {relation} RENAME COLUMN {names[column]} TO "{column} {{{rng.randint(1, 99)}}}"')
@@ -225,6 +226,13 @@ class Session(threading.Thread):
         elif kind == "model":
             c.execute("SELECT vecsync.alter_model(%s, %s)", [rng.choice(("alpha", "beta")),
                       '{"max_batch": %d, "max_inflight": %d}' % (rng.choice((1, 8, 100)), rng.choice((1, 3, 8)))])
+        elif kind == "generation":
+            if rng.random() < 0.3:
+                c.execute("SELECT vecsync.abandon(%s)", [vectorizer])
+            else:
+                c.execute("SELECT vecsync.alter_vectorizer(%s, %s)", [vectorizer, '{"model": "%s"}' % rng.choice(("alpha", "beta"))])
+        elif kind == "verify":
+            c.execute("SELECT * FROM vecsync.verify(%s, repair => %s)", [vectorizer, rng.random() < 0.5]).fetchall()
         elif kind == "check":
             c.execute("SELECT * FROM vecsync.status").fetchall()
             c.execute("SELECT * FROM vecsync.failed").fetchall()
