@@ -1,7 +1,7 @@
 #!/bin/bash
 # test/soak/run.sh: a soak in a private copy of the server's installation.
 #
-#   DURATION=seconds (600)  SEED=n (random)  SESSIONS=n (4)
+#   DURATION=seconds (600)  SEED=n (random)  SESSIONS=n (4)  GENERATIONS=1 (change models and verify, too)
 set -euo pipefail
 . "$(dirname "$0")/../../tools/private.sh"
 
