@@ -195,7 +195,7 @@ generation_lock(PG_FUNCTION_ARGS)
 	Oid			type = INT4OID;
 	Datum		id = PG_GETARG_DATUM(0);
 
-	check_owner_of(PG_GETARG_INT32(0));
+	catalog_check_owner(PG_GETARG_INT32(0));
 	catalog_enter(&scope);
 	(void) run("SELECT FROM vecsync.vectorizer WHERE id = $1 FOR NO KEY UPDATE", 1, &type, &id, NULL);
 	catalog_leave(&scope);
