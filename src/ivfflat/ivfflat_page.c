@@ -159,14 +159,23 @@ ivfflat_open(IvfflatIndex *ix, Relation index)
 		ivfflat_corrupted(index, IVFFLAT_META_BLOCK, "index is shorter than its centers and directory");
 }
 
-/* The number of lists, for the planner. */
+/*
+ * The number of lists, for the planner.  An index that a scan will refuse, as
+ * one of pgvector's, is planned like any other: a query that ends up without
+ * the index must not fail for its sake.
+ */
 int
 ivfflat_read_lists(Relation index)
 {
+	Buffer		buffer = ReadBuffer(index, IVFFLAT_META_BLOCK);
 	IvfflatMetaPage meta;
 
-	read_meta(index, &meta);
-	return meta.lists;
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	memcpy(&meta, PageGetContents(BufferGetPage(buffer)), sizeof(IvfflatMetaPage));
+	UnlockReleaseBuffer(buffer);
+	if (meta.magic != IVFFLAT_MAGIC || meta.version != IVFFLAT_VERSION)
+		return 1;
+	return Max(1, Min(meta.lists, IVFFLAT_MAX_LISTS));
 }
 
 /* A list's slot; the caller has the directory's page locked and checked. */
