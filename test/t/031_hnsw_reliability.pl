@@ -7,7 +7,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('primary');
-$node->init(allows_streaming => 1);
+$node->init(allows_streaming => 1, no_data_checksums => 1);
 $node->append_conf('postgresql.conf', qq{
 autovacuum = off
 wal_consistency_checking = 'generic'

@@ -90,7 +90,8 @@ sub refused
 # --- a dump, and index files --------------------------------------------------------------------------------------
 
 my $node = PostgreSQL::Test::Cluster->new('ours');
-$node->init;
+# pages are overwritten below
+$node->init(no_data_checksums => 1);
 configure($node);
 $node->start;
 $node->command_ok(['psql', '-qX', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres'), '-f', "$compat/pgvector_0.8.6_dump.sql"],

@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $primary = PostgreSQL::Test::Cluster->new('primary');
-$primary->init(allows_streaming => 1);
+$primary->init(allows_streaming => 1, no_data_checksums => 1);
 $primary->append_conf('postgresql.conf', "fsync = off\nautovacuum = off\nwal_keep_size = '1GB'\nrestart_after_crash = on\nmax_connections = 30\n");
 $primary->start;
 $primary->backup('base');
