@@ -221,7 +221,7 @@ if [ "$(id -u)" = 0 ] && ! as_pg test -r "$tree/test/run.sh" 2>/dev/null; then
 	chmod -R a+rX "$(dirname "$copy")"
 	[ ! -d "$tree/.git" ] || (cd "$copy" && git init -q && git add -A)
 	status=0
-	"$copy/test/run.sh" || status=$?
+	(cd "$copy" && "$copy/test/run.sh") || status=$?
 	rm -rf "$(dirname "$copy")"
 	exit "$status"
 fi
