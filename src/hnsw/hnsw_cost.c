@@ -94,8 +94,11 @@ counted_share(const IndexOptInfo *info, double chunks, double sequential_cost)
 	double		rows = Max(info->rel->rows, 1); /* those that pass the filter */
 	double		counted = info->rel->pages * sequential_cost + info->rel->tuples * cpu_tuple_cost +
 		rows * 2 * cpu_operator_cost * log2(Max(rows, 2));
+	double		true_cost = counted +
+		rows * (DISTANCE_OPERATORS + chunks * CHUNK_OPERATORS) * cpu_operator_cost;
 
-	return counted / (counted + rows * (DISTANCE_OPERATORS + chunks * CHUNK_OPERATORS) * cpu_operator_cost);
+	/* All of the settings may be zero. */
+	return true_cost > 0 ? counted / true_cost : 1;
 }
 
 void
