@@ -229,9 +229,11 @@ update_entries(HnswGraph *graph, uint32 end)
 	{
 		uint32		id = graph->entry_next;
 
-		if (!graph->nodes[id].ready || graph->nodes[id].alias)
+		if (!graph->nodes[id].ready)
 			continue;
 		pg_read_barrier();
+		if (graph->nodes[id].alias)
+			continue;
 		memcpy(graph->entry_sketches + graph->sketch_bytes * graph->entry_count,
 			   graph->sketches + graph->sketch_bytes * id, graph->sketch_bytes);
 		graph->entries[graph->entry_count++] = id;
@@ -303,6 +305,8 @@ expand(HnswGraph *graph, uint32 id, uint32 *fresh)
 	uint32		count = *(volatile uint32 *) &graph->nodes[id].count;
 	int			fresh_count = 0;
 
+	/* A number is written before it is counted: see link_back. */
+	pg_read_barrier();
 	count = Min(count, 2 * (uint32) graph->m);
 	for (uint32 i = 0; i < count; i++)
 	{

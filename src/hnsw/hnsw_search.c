@@ -381,7 +381,10 @@ read_sketches(HnswSearch *search, HnswBatch *batch)
 
 		if (likely(page != NULL))
 			wanted = estimate(search, place.node, (const HnswSketch *) (page + place.offset), &candidate);
-		if (unlikely(page == NULL || !hnsw_peeked(ix, place.block)))
+
+		/* A node passes for dead only on what a locked page says: nobody would look at its row again. */
+		if (unlikely(page == NULL || !hnsw_peeked(ix, place.block) ||
+					 (candidate.node & HNSW_DEAD_BIT) != 0))
 		{
 			Buffer		buffer = hnsw_read_page(ix, place.block, HNSW_PAGE_SKETCH);
 
