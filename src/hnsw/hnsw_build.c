@@ -26,6 +26,10 @@
 #define CENTROID_BLOCKS 64
 #define CENTROID_ROWS	4000
 
+/* Blocks whose rows are counted, and what is added for the others, which may hold more. */
+#define COUNTED_BLOCKS	64
+#define COUNTED_MARGIN	1.25
+
 typedef struct CentroidSample
 {
 	const HnswIndex *ix;
@@ -84,6 +88,45 @@ find_centroid(HnswBuild *build)
 	for (int i = 0; i < dims; i++)
 		centroid[i] = (float) (sample.sum[i] / sample.rows);
 	return centroid;
+}
+
+static void
+count_row(Relation index, ItemPointer tid, Datum *values, bool *isnull, bool alive, void *state)
+{
+	(*(double *) state)++;
+}
+
+/*
+ * Rows to make room for.  Of a table that was never analyzed the server knows
+ * the pages only, and takes values of our types for short: there, the rows of
+ * some blocks are counted.  Rows that are dead to us but not to others are
+ * indexed, too; those that a partial index leaves out are counted with the
+ * others, as they may lie elsewhere.
+ */
+static double
+expected_rows(Relation heap, Relation index, IndexInfo *info)
+{
+	BlockNumber blocks = RelationGetNumberOfBlocks(heap);
+	BlockNumber counted = Min(blocks, COUNTED_BLOCKS);
+	double		rows = 0;
+
+	if (heap->rd_rel->reltuples >= 0 || blocks == 0)
+	{
+		double		all_visible;
+
+		estimate_rel_size(heap, NULL, &blocks, &rows, &all_visible);
+		return rows;
+	}
+	for (BlockNumber i = 0; i < counted; i++)
+	{
+		BlockNumber block = (BlockNumber) ((uint64) i * blocks / counted);
+		double		indexed = 0;
+		double		live = table_index_build_range_scan(heap, index, info, false, false, false,
+														block, 1, count_row, &indexed, NULL);
+
+		rows += Max(live, indexed);
+	}
+	return rows / counted * blocks * COUNTED_MARGIN;
 }
 
 /* Rows that fit into maintenance_work_mem. */
@@ -251,9 +294,6 @@ hnsw_build(Relation heap, Relation index, IndexInfo *info)
 	HnswBuild	build = {.heap = heap, .index = index, .info = info, .leader = true};
 	MemoryContext old;
 	int			workers;
-	double		rows;
-	BlockNumber pages;
-	double		all_visible;
 
 	if (RelationGetNumberOfBlocks(index) != 0)
 		elog(ERROR, "index \"%s\" already contains data", RelationGetRelationName(index));
@@ -264,14 +304,13 @@ hnsw_build(Relation heap, Relation index, IndexInfo *info)
 	choose_layout(&build.ix, index);
 	build.ix.spec.centroid = find_centroid(&build);
 	hnsw_write_empty(&build.ix, MAIN_FORKNUM);
-	estimate_rel_size(heap, NULL, &pages, &rows, &all_visible);
-	build.expected_rows = rows;
+	build.expected_rows = expected_rows(heap, index, info);
 
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, HNSW_PHASE_LOAD);
 	workers = workers_wanted(&build);
 	if (workers == 0 || !hnsw_begin_parallel(&build, workers))
 	{
-		allocate_graph(&build, Min(most_rows(&build), rows * 1.05 + 1024));
+		allocate_graph(&build, Min(most_rows(&build), build.expected_rows * 1.05 + 1024));
 		hnsw_build_scan(&build, NULL);
 	}
 	else

@@ -166,7 +166,7 @@ hnsw_begin_parallel(HnswBuild *build, int workers)
 {
 	double		most = (maintenance_work_mem * 1024.0 - hnsw_graph_bytes(&build->ix.spec, build->ix.m, 0)) /
 		hnsw_graph_row_bytes(&build->ix.spec, build->ix.m) - 2;
-	uint32		capacity = (uint32) Max(1, Min(most, build->expected_rows * 1.2 + 4096));
+	uint32		capacity = (uint32) Max(1, Min(Min(most, build->expected_rows * 1.2 + 4096), HNSW_MAX_NODES));
 	int			tranche = build_tranche();
 	dsm_segment *segment = create_segment(hnsw_graph_bytes(&build->ix.spec, build->ix.m, capacity));
 	Snapshot	snapshot;
@@ -198,7 +198,8 @@ hnsw_begin_parallel(HnswBuild *build, int workers)
 		shm_toc_insert(pcxt->toc, KEY_BUFFERS,
 					   shm_toc_allocate(pcxt->toc, mul_size(sizeof(BufferUsage), pcxt->nworkers)));
 		LaunchParallelWorkers(pcxt);
-		ereport(DEBUG1, (errmsg_internal("using %d parallel workers", pcxt->nworkers_launched)));
+		ereport(DEBUG1, (errmsg_internal("using %d parallel workers, with room for %u rows",
+								 pcxt->nworkers_launched, capacity)));
 	}
 	if (pcxt->seg == NULL || pcxt->nworkers_launched == 0)
 	{

@@ -113,6 +113,26 @@ my (undef, undef, $messages) = $node->psql('postgres', q{
 	CREATE INDEX i ON t USING hnsw (v vector_l2_ops)});
 like($messages, qr/using 1 parallel workers/, 'a worker took part');
 recall_is('<->', 0.9, 'built by workers');
+
+# room is made for the rows there are, also before the server has statistics of them
+$node->safe_psql('postgres', 'DROP INDEX i; CREATE TABLE fresh WITH (parallel_workers = 1, autovacuum_enabled = off) AS
+	SELECT t.* FROM t, generate_series(1, 2)');
+is($node->safe_psql('postgres', q{SELECT reltuples < 0 FROM pg_class WHERE relname = 'fresh'}), 't', 'never analyzed');
+(undef, undef, $messages) = $node->psql('postgres', q{SET client_min_messages = debug1;
+	CREATE INDEX i ON fresh USING hnsw (v vector_l2_ops)});
+my ($room) = $messages =~ /with room for (\d+) rows/;
+cmp_ok($room // 0, '>=', 8000, 'never analyzed: room for all rows');
+cmp_ok($room // 0, '<', 20000, 'never analyzed: room for not many more');
+unlike($messages, qr/no longer fits|ERROR/, 'never analyzed: they fitted');
+$node->safe_psql('postgres', 'DROP TABLE fresh; CREATE INDEX i ON t USING hnsw (v vector_l2_ops)');
+
+# costs are numbers, whatever the settings
+my $plan = $node->safe_psql('postgres', q{SET enable_seqscan = off; SET seq_page_cost = 0; SET random_page_cost = 0;
+	SET cpu_tuple_cost = 0; SET cpu_index_tuple_cost = 0; SET cpu_operator_cost = 0;
+	EXPLAIN SELECT id FROM t ORDER BY v <-> (SELECT v FROM t LIMIT 1) LIMIT 1});
+like($plan, qr/Index Scan using i /, 'all costs zero: the index is used');
+unlike($plan, qr/nan/i, 'all costs zero: no cost is no number');
+
 (undef, undef, $messages) = $node->psql('postgres', q{
 	DROP INDEX i; SET maintenance_work_mem = '1MB'; SET max_parallel_maintenance_workers = 0;
 	CREATE INDEX i ON t USING hnsw (v vector_l2_ops)});
