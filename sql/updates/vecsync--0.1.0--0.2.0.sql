@@ -1387,6 +1387,10 @@ SELECT pg_catalog.pg_extension_config_dump('vecsync.digest', '');
 CREATE FUNCTION vecsync._key_digest(key text[]) RETURNS uuid
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'digest_key_sql';
 
+CREATE FUNCTION vecsync._key_text(value "any") RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'digest_key_text';
+CREATE FUNCTION vecsync._rows_as_owner(id integer, query text) RETURNS SETOF record
+    LANGUAGE c STRICT ROWS 1000 AS 'MODULE_PATHNAME', 'digest_rows_as_owner';
 CREATE FUNCTION vecsync._text_digest(content text) RETURNS bigint
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'digest_text_sql';
 
@@ -1434,10 +1438,8 @@ CREATE FUNCTION vecsync._enqueue_query(id integer, query text, force boolean) RE
 
 CREATE FUNCTION vecsync._key_texts(source regclass, prefix text, names name[]) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-RETURN (SELECT string_agg(format(CASE WHEN a.atttypid = 'timestamptz'::regtype
-                                        THEN 'CASE WHEN pg_catalog.isfinite(%1$s.%2$I) THEN pg_catalog.concat(pg_catalog.timezone(''UTC'', %1$s.%2$I), ''+00'') ELSE %1$s.%2$I::pg_catalog.text END'
-                                      ELSE '%1$s.%2$I::pg_catalog.text' END, prefix, names[u.n]), ', ' ORDER BY u.n)
-        FROM unnest(vecsync._key_columns(source)) WITH ORDINALITY u(k, n) JOIN pg_attribute a ON a.attrelid = source AND a.attname = u.k);
+RETURN (SELECT string_agg(format('vecsync._key_text(%s.%I)', prefix, names[u.n]), ', ' ORDER BY u.n)
+        FROM unnest(vecsync._key_columns(source)) WITH ORDINALITY u(k, n));
 
 CREATE FUNCTION vecsync._check_condition(condition text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_check_condition';
@@ -1549,7 +1551,7 @@ BEGIN
     -- and texts are those that the worker sees: by the time zone that sessions begin with
     PERFORM set_config('timezone', (SELECT s.reset_val FROM pg_settings s WHERE s.name = 'TimeZone'), true);
     PERFORM set_config('search_path', caller_path, true);
-    FOR r IN EXECUTE query LOOP
+    FOR r IN SELECT f.* FROM vecsync._rows_as_owner(v.id, query) AS f(problem text, key text[]) LOOP
         problem := r.problem;
         key := vecsync._key_json(v.source, r.key);
         RETURN NEXT;
@@ -1604,10 +1606,10 @@ BEGIN
     -- and texts are those that the worker sees: by the time zone that sessions begin with
     PERFORM set_config('timezone', (SELECT s.reset_val FROM pg_settings s WHERE s.name = 'TimeZone'), true);
     PERFORM set_config('search_path', caller_path, true);
-    FOR r IN EXECUTE format($query$
+    FOR r IN SELECT f.* FROM vecsync._rows_as_owner(v.id, format($query$
         SELECT array_agg(vecsync._key_digest(w.key)) AS keys, array_agg(vecsync._text_digest(w.content)) AS digests
         FROM (SELECT ARRAY[%s] AS key, s.content, (row_number() OVER () OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) 1000 AS part FROM %s AS s
-              WHERE %s AND s.content OPERATOR(pg_catalog.~) '[^[:space:]]') w GROUP BY w.part$query$, columns, v.content_view, fits)
+              WHERE %s AND s.content OPERATOR(pg_catalog.~) '[^[:space:]]') w GROUP BY w.part$query$, columns, v.content_view, fits)) AS f(keys uuid[], digests bigint[])
     LOOP
         PERFORM vecsync._note_digests(v.id, r.keys, r.digests);
     END LOOP;
@@ -1641,3 +1643,21 @@ BEGIN
 END
 $do$;
 DROP TABLE vecsync_rights;
+
+-- Pending changes have two kinds of entries.
+CREATE OR REPLACE VIEW vecsync.operation WITH (security_barrier) AS
+SELECT * FROM (SELECT overlay(b.id::text placing lpad(to_hex(o.n), 4, '0') FROM 33)::uuid AS id, b.id AS batch, v.name AS vectorizer,
+       vecsync._key_json(v.source, b.keys[1 + (o.n - 1) * k.n:o.n * k.n]) AS key,
+       CASE substr(b.operations, o.n, 1) WHEN 'd' THEN 'delete' ELSE 'upsert' END AS operation,
+       CASE substr(b.operations, o.n, 1) WHEN 'f' THEN 'failed' ELSE 'success' END AS status,
+       b.attempts[o.n] AS attempts, b.error, b.queued_at, b.finished_at
+FROM vecsync.operation_batch b JOIN vecsync.vectorizer v ON v.id = b.vectorizer JOIN pg_class c ON c.oid = v.source,
+     LATERAL (SELECT cardinality(b.keys) / length(b.operations)) AS k(n),
+     LATERAL generate_series(1, length(b.operations)) AS o(n)
+WHERE pg_has_role(current_user, c.relowner, 'USAGE') OR pg_has_role(current_user, 'pg_monitor', 'USAGE')
+UNION ALL
+SELECT NULL, NULL, v.name, vecsync._key_json(v.source, q.keys[1 + (o.n - 1) * k.n:o.n * k.n]), NULL, 'pending', 0, NULL, q.queued_at, NULL
+FROM vecsync.queue q JOIN vecsync.vectorizer v ON v.id = q.vectorizer JOIN pg_class c ON c.oid = v.source,
+     LATERAL (SELECT cardinality(q.keys) / nullif(q.rows, 0)) AS k(n),
+     LATERAL generate_series(1, q.rows) AS o(n)
+WHERE q.op IN ('k', 'f') AND (pg_has_role(current_user, c.relowner, 'USAGE') OR pg_has_role(current_user, 'pg_monitor', 'USAGE'))) AS o;

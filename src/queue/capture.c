@@ -59,11 +59,12 @@ typedef struct CaptureKey
 	FmgrInfo	output[INDEX_MAX_KEYS];
 } CaptureKey;
 
-/* Keys of one vectorizer noted at one level of one transaction. */
+/* Keys of one vectorizer and op noted at one level of one transaction. */
 typedef struct CaptureBuffer
 {
 	struct CaptureBuffer *next;
 	int			vectorizer;
+	char		op;				/* QUEUE_OP_KEYS or QUEUE_OP_FORCED */
 	int			rows;
 	int			nelems;
 	int			maxelems;
@@ -239,16 +240,17 @@ capture_level(void)
 }
 
 static CaptureBuffer *
-capture_buffer(CaptureLevel *level, int vectorizer)
+capture_buffer(CaptureLevel *level, int vectorizer, char op)
 {
 	CaptureBuffer *buffer;
 
 	for (buffer = level->buffers; buffer != NULL; buffer = buffer->next)
-		if (buffer->vectorizer == vectorizer)
+		if (buffer->vectorizer == vectorizer && buffer->op == op)
 			return buffer;
 
 	buffer = MemoryContextAllocZero(level->context, sizeof(CaptureBuffer));
 	buffer->vectorizer = vectorizer;
+	buffer->op = op;
 	buffer->maxelems = 16;
 	buffer->elems = MemoryContextAlloc(level->context, buffer->maxelems * sizeof(Datum));
 	buffer->next = level->buffers;
@@ -271,7 +273,7 @@ capture_write(CaptureBuffer *buffer)
 		ArrayType  *keys = construct_array(buffer->elems + row * nkeys, rows * nkeys, TEXTOID, -1, false,
 										   TYPALIGN_INT);
 
-		(void) queue_append(buffer->vectorizer, QUEUE_OP_KEYS, rows, keys);
+		(void) queue_append(buffer->vectorizer, buffer->op, rows, keys);
 		pfree(keys);
 	}
 	for (int i = 0; i < buffer->nelems; i++)
@@ -330,10 +332,10 @@ queue_key_string(FmgrInfo *output, Datum value)
 }
 
 static void
-capture_add(CaptureKey *key, int vectorizer, TupleTableSlot *slot)
+capture_add(CaptureKey *key, int vectorizer, char op, TupleTableSlot *slot)
 {
 	CaptureLevel *level = capture_level();
-	CaptureBuffer *buffer = capture_buffer(level, vectorizer);
+	CaptureBuffer *buffer = capture_buffer(level, vectorizer, op);
 	MemoryContext old = MemoryContextSwitchTo(level->context);
 
 	if (buffer->nelems + key->nkeys > buffer->maxelems)
@@ -395,7 +397,9 @@ capture_trigger(PG_FUNCTION_ARGS)
 	key = capture_find_key(trigger->tg_relation);
 	if (!captures_for(key, trigger->tg_relation, vectorizer))
 		return PointerGetDatum(NULL);
-	capture_add(key, vectorizer, trigger->tg_trigslot);
+	/* A row under a new key may have a vector of its own, while the digest is still of the key's last row. */
+	capture_add(key, vectorizer, TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? QUEUE_OP_FORCED : QUEUE_OP_KEYS,
+				trigger->tg_trigslot);
 	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 	{
 		/* The slot above is the old row: a changed key is two rows to look at. */
@@ -412,7 +416,7 @@ capture_trigger(PG_FUNCTION_ARGS)
 			moved = !datum_image_eq(oldvalue, newvalue, att->attbyval, att->attlen);
 		}
 		if (moved)
-			capture_add(key, vectorizer, trigger->tg_newslot);
+			capture_add(key, vectorizer, QUEUE_OP_FORCED, trigger->tg_newslot);
 	}
 	return PointerGetDatum(NULL);
 }
@@ -553,7 +557,7 @@ capture_merge(CaptureLevel *inner, int outer_level)
 
 		if (from->nelems == 0)
 			continue;
-		to = capture_buffer(outer, from->vectorizer);
+		to = capture_buffer(outer, from->vectorizer, from->op);
 		old = MemoryContextSwitchTo(outer->context);
 		if (to->nelems + from->nelems > to->maxelems)
 		{

@@ -266,7 +266,7 @@ ddl_begins(PG_FUNCTION_ARGS)
 
 /* ---- partitions --------------------------------------------------------------------------- */
 
-/* Queue every row of a partition that came with rows. */
+/* Queue every row of a partition that came with rows.  It may have brought vectors of its own, too. */
 static void
 queue_rows(int vectorizer, Oid source, Oid partition)
 {
@@ -276,8 +276,11 @@ queue_rows(int vectorizer, Oid source, Oid partition)
 	StringInfoData sql;
 	Portal		portal;
 	FmgrInfo	output[INDEX_MAX_KEYS];
+	MemoryContext batch;
+	uint64		fetched;
 
 	catalog_enter(&scope);
+	batch = AllocSetContextCreate(CurrentMemoryContext, "vecsync keys", ALLOCSET_DEFAULT_SIZES);
 	keys = catalog_key_columns(source, &nkeys);
 	initStringInfo(&sql);
 	for (int i = 0; i < nkeys; i++)
@@ -296,10 +299,13 @@ queue_rows(int vectorizer, Oid source, Oid partition)
 		do
 		{
 			Datum	   *elems;
+			MemoryContext old;
 
 			SPI_cursor_fetch(portal, true, QUEUE_ROWS_FETCH);
-			elems = palloc(sizeof(Datum) * nkeys * Max(SPI_processed, 1));
-			for (uint64 row = 0; row < SPI_processed; row++)
+			fetched = SPI_processed;
+			old = MemoryContextSwitchTo(batch);
+			elems = palloc(sizeof(Datum) * nkeys * Max(fetched, 1));
+			for (uint64 row = 0; row < fetched; row++)
 				for (int i = 0; i < nkeys; i++)
 				{
 					bool		isnull;
@@ -308,13 +314,14 @@ queue_rows(int vectorizer, Oid source, Oid partition)
 
 					elems[row * nkeys + i] = CStringGetTextDatum(queue_key_string(&output[i], value));
 				}
-			if (SPI_processed > 0)
-				(void) queue_append(vectorizer, QUEUE_OP_KEYS, (int) SPI_processed,
-									construct_array(elems, (int) SPI_processed * nkeys, TEXTOID, -1, false,
+			if (fetched > 0)
+				(void) queue_append(vectorizer, QUEUE_OP_FORCED, (int) fetched,
+									construct_array(elems, (int) fetched * nkeys, TEXTOID, -1, false,
 													TYPALIGN_INT));
+			MemoryContextSwitchTo(old);
+			MemoryContextReset(batch);
 			SPI_freetuptable(SPI_tuptable);
-			pfree(elems);
-		} while (SPI_processed == QUEUE_ROWS_FETCH);
+		} while (fetched == QUEUE_ROWS_FETCH);
 		SPI_cursor_close(portal);
 	}
 	catalog_leave(&scope);

@@ -22,7 +22,10 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/uuid.h"
 
 #include "base/compat.h"
@@ -32,6 +35,8 @@
 
 PG_FUNCTION_INFO_V1(digest_key_sql);
 PG_FUNCTION_INFO_V1(digest_text_sql);
+PG_FUNCTION_INFO_V1(digest_key_text);
+PG_FUNCTION_INFO_V1(digest_rows_as_owner);
 PG_FUNCTION_INFO_V1(digest_list);
 PG_FUNCTION_INFO_V1(digest_list_queued);
 PG_FUNCTION_INFO_V1(digest_list_failed);
@@ -123,7 +128,63 @@ digest_text_sql(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(digest_text(VARDATA_ANY(input), VARSIZE_ANY_EXHDR(input)));
 }
 
+/* vecsync._key_text("any") -> text: a key column's value as the queue has it, by any settings. */
+Datum
+digest_key_text(PG_FUNCTION_ARGS)
+{
+	FmgrInfo   *output = fcinfo->flinfo->fn_extra;
+
+	if (output == NULL)
+	{
+		Oid			type = get_fn_expr_argtype(fcinfo->flinfo, 0);
+		Oid			function;
+		bool		varlena;
+
+		if (!OidIsValid(type))
+			ereport(ERROR, errcode(ERRCODE_INDETERMINATE_DATATYPE), errmsg("the type of a key is not known"));
+		getTypeOutputInfo(type, &function, &varlena);
+		output = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(FmgrInfo));
+		fmgr_info_cxt(function, output, fcinfo->flinfo->fn_mcxt);
+		fcinfo->flinfo->fn_extra = output;
+	}
+	PG_RETURN_TEXT_P(cstring_to_text(queue_key_string(output, PG_GETARG_DATUM(0))));
+}
+
 /* ---- for the owner of a vectorizer's table ------------------------------------------ */
+
+static Oid
+vectorizer_source(int vectorizer)
+{
+	CatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		id = Int32GetDatum(vectorizer);
+	Oid			source = InvalidOid;
+	bool		isnull;
+
+	catalog_enter(&scope);
+	if (SPI_execute_with_args("SELECT source::oid FROM vecsync.vectorizer WHERE id = $1", 1, &type, &id, NULL,
+							  true, 1) == SPI_OK_SELECT && SPI_processed == 1)
+		source = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	catalog_leave(&scope);
+	return source;
+}
+
+/* Everything that a portal gives, which is closed then. */
+static void
+store_rows(Portal portal, ReturnSetInfo *rsinfo)
+{
+	uint64		fetched;
+
+	do
+	{
+		SPI_cursor_fetch(portal, true, 1000);
+		fetched = SPI_processed;
+		for (uint64 i = 0; i < fetched; i++)
+			tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[i]);
+		SPI_freetuptable(SPI_tuptable);
+	} while (fetched == 1000);
+	SPI_cursor_close(portal);
+}
 
 /* The rows of a query over the extension's tables, whose one parameter is a vectorizer of the caller's. */
 static Datum
@@ -139,14 +200,7 @@ rows_for_owner(FunctionCallInfo fcinfo, const char *sql)
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	catalog_enter(&scope);
 	portal = SPI_cursor_open_with_args(NULL, sql, 1, &type, &id, NULL, true, 0);
-	do
-	{
-		SPI_cursor_fetch(portal, true, 1000);
-		for (uint64 i = 0; i < SPI_processed; i++)
-			tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[i]);
-		SPI_freetuptable(SPI_tuptable);
-	} while (SPI_processed == 1000);
-	SPI_cursor_close(portal);
+	store_rows(portal, rsinfo);
 	catalog_leave(&scope);
 	return (Datum) 0;
 }
@@ -165,7 +219,7 @@ digest_list_queued(PG_FUNCTION_ARGS)
 	return rows_for_owner(fcinfo, "SELECT DISTINCT vecsync._key_digest(q.keys[(g.n - 1) * k.n + 1:g.n * k.n])"
 						  " FROM vecsync.queue q, LATERAL (SELECT cardinality(q.keys) / q.rows) k(n),"
 						  " LATERAL generate_series(1, q.rows) g(n)"
-						  " WHERE q.vectorizer = $1 AND q.op = 'k' AND q.rows > 0");
+						  " WHERE q.vectorizer = $1 AND q.op IN ('k', 'f') AND q.rows > 0");
 }
 
 /* vecsync._failed_keys(id int) -> (key text[]) */
@@ -173,6 +227,36 @@ Datum
 digest_list_failed(PG_FUNCTION_ARGS)
 {
 	return rows_for_owner(fcinfo, "SELECT key FROM vecsync.dead_letter WHERE vectorizer = $1");
+}
+
+/*
+ * vecsync._rows_as_owner(id int, query text) -> setof record
+ *
+ * The texts of a table are made by its owner's code, which must not run with the
+ * rights of a superuser who verifies it: as the worker, with the caller's search_path.
+ */
+Datum
+digest_rows_as_owner(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	char	   *query = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char	   *path = pstrdup(GetConfigOption("search_path", false, false));
+	CatalogScope scope;
+	Portal		portal;
+
+	catalog_check_owner(PG_GETARG_INT32(0));
+	InitMaterializedSRF(fcinfo, 0);
+	catalog_enter_owner(&scope, catalog_relation_owner(vectorizer_source(PG_GETARG_INT32(0))));
+	(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
+	portal = SPI_cursor_open_with_args(NULL, query, 0, NULL, NULL, NULL, true, 0);
+	for (int i = 0; i < Max(portal->tupDesc->natts, rsinfo->setDesc->natts); i++)
+		if (i >= portal->tupDesc->natts || i >= rsinfo->setDesc->natts ||
+			TupleDescAttr(portal->tupDesc, i)->atttypid != TupleDescAttr(rsinfo->setDesc, i)->atttypid)
+			ereport(ERROR, errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("the query's columns are others"));
+	store_rows(portal, rsinfo);
+	catalog_leave(&scope);
+	return (Datum) 0;
 }
 
 static void
@@ -214,29 +298,11 @@ digest_forget(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Append entries for rows, their keys row after row; with force their digests go. */
+/* Append an entry for rows, their keys row after row. */
 static void
 enqueue(int vectorizer, Datum *texts, int rows, int nkeys, bool force)
 {
-	if (force)
-	{
-		Oid			types[2] = {INT4OID, UUIDARRAYOID};
-		Datum		values[2] = {Int32GetDatum(vectorizer)};
-		pg_uuid_t  *digests = palloc(sizeof(pg_uuid_t) * rows);
-		Datum	   *keys = palloc(sizeof(Datum) * rows);
-		CatalogScope scope;
-
-		for (int i = 0; i < rows; i++)
-		{
-			digest_key(texts + i * nkeys, nkeys, &digests[i]);
-			keys[i] = UUIDPGetDatum(&digests[i]);
-		}
-		values[1] = PointerGetDatum(construct_array(keys, rows, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
-		catalog_enter(&scope);
-		run(DIGEST_DELETE_SQL, 2, types, values);
-		catalog_leave(&scope);
-	}
-	(void) queue_append(vectorizer, QUEUE_OP_KEYS, rows,
+	(void) queue_append(vectorizer, force ? QUEUE_OP_FORCED : QUEUE_OP_KEYS, rows,
 						construct_array(texts, rows * nkeys, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
@@ -288,9 +354,12 @@ digest_enqueue_query(PG_FUNCTION_ARGS)
 	int64		total = 0;
 	uint64		fetched;
 	Portal		portal;
+	MemoryContext batch;
+	MemoryContext old;
 
 	catalog_check_owner(PG_GETARG_INT32(0));
 	SPI_connect();
+	batch = AllocSetContextCreate(CurrentMemoryContext, "vecsync keys", ALLOCSET_DEFAULT_SIZES);
 	portal = SPI_cursor_open_with_args(NULL, query, 0, NULL, NULL, NULL, false, 0);
 	do
 	{
@@ -301,6 +370,7 @@ digest_enqueue_query(PG_FUNCTION_ARGS)
 		SPI_cursor_fetch(portal, true, QUEUE_ENTRY_ROWS);
 		table = SPI_tuptable;
 		fetched = SPI_processed;
+		old = MemoryContextSwitchTo(batch);
 		for (uint64 i = 0; i < fetched; i++)
 		{
 			bool		isnull;
@@ -321,6 +391,8 @@ digest_enqueue_query(PG_FUNCTION_ARGS)
 		}
 		if (fetched > 0)
 			enqueue(PG_GETARG_INT32(0), texts, (int) fetched, nkeys, PG_GETARG_BOOL(2));
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(batch);
 		SPI_freetuptable(table);
 		total += fetched;
 	} while (fetched == QUEUE_ENTRY_ROWS);

@@ -286,7 +286,7 @@ rows_missing(Oid *types, Datum *ids)
 			   " (SELECT q.vectorizer, q.keys[(g.n - 1) * k.n + 1:g.n * k.n] AS key"
 			   " FROM vecsync.queue q, LATERAL (SELECT cardinality(q.keys) / q.rows) k(n),"
 			   " LATERAL generate_series(1, q.rows) g(n)"
-			   " WHERE q.vectorizer IN ($1, $2) AND q.op = 'k' AND q.rows > 0)"
+			   " WHERE q.vectorizer IN ($1, $2) AND q.op IN ('k', 'f') AND q.rows > 0)"
 			   " SELECT EXISTS (SELECT key FROM pending WHERE vectorizer = $2"
 			   " EXCEPT SELECT key FROM pending WHERE vectorizer = $1)", 2, types, ids, NULL);
 	return first_bool(1);
@@ -312,7 +312,7 @@ generation_unfinished(PG_FUNCTION_ARGS)
 	catalog_check_owner(PG_GETARG_INT32(1));
 	catalog_enter(&scope);
 	(void) run("SELECT coalesce(bool_or(op = 's'), false)"
-			   " OR coalesce(sum(rows) FILTER (WHERE op = 'k'), 0) > " CppAsString2(COMPARE_ROWS) ","
+			   " OR coalesce(sum(rows) FILTER (WHERE op IN ('k', 'f')), 0) > " CppAsString2(COMPARE_ROWS) ","
 			   " (SELECT pending_index IS NOT NULL FROM vecsync.vectorizer WHERE id = $2),"
 			   " EXISTS (SELECT FROM vecsync.dead_letter n WHERE n.vectorizer = $2 AND NOT EXISTS"
 			   " (SELECT FROM vecsync.dead_letter o WHERE o.vectorizer = $1 AND o.key = n.key))"

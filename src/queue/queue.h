@@ -14,6 +14,7 @@
 
 /* vecsync.queue.op */
 #define QUEUE_OP_KEYS		'k'
+#define QUEUE_OP_FORCED		'f'		/* the same, but the vectors of these rows are not trusted */
 #define QUEUE_OP_SCAN		's'
 #define QUEUE_OP_TRUNCATE	't'		/* rows went without entries: by TRUNCATE, with a partition */
 

@@ -99,6 +99,7 @@ take_entry(QueueWindow *window, HeapTuple tuple, TupleDesc desc)
 	slot->entry = palloc0(sizeof(QueueEntry));
 	slot->entry->seq = seq;
 	slot->entry->rows = slot->entry->remaining = rows;
+	slot->entry->forced = op == QUEUE_OP_FORCED;
 	if (op == QUEUE_OP_SCAN)
 	{
 		Backfill   *scan = palloc0(sizeof(Backfill));
@@ -112,7 +113,7 @@ take_entry(QueueWindow *window, HeapTuple tuple, TupleDesc desc)
 		*link = scan;
 	}
 	MemoryContextSwitchTo(old);
-	if (op == QUEUE_OP_KEYS)
+	if (op == QUEUE_OP_KEYS || op == QUEUE_OP_FORCED)
 		split_keys(source, slot->entry, DatumGetArrayTypeP(keys), queued_at);
 }
 

@@ -117,11 +117,13 @@ queue_window_add_item(QueueWindowSource *source, ArrayType *key, QueueEntry *ent
 		{
 			ref->next = item->later;
 			item->later = ref;
+			item->later_forced |= entry->forced;
 		}
 		else
 		{
 			ref->next = item->refs;
 			item->refs = ref;
+			item->forced |= entry->forced;
 			if (live && !item->live && item->ready_at == 0)
 			{
 				/* a change of a row whose backfill waits: now it is urgent */
@@ -144,6 +146,7 @@ queue_window_add_item(QueueWindowSource *source, ArrayType *key, QueueEntry *ent
 		item->queued_at = queued_at;
 		item->nrefs = 1;
 		item->live = live;
+		item->forced = entry->forced;
 		dlist_push_tail(live ? &source->live : &source->backfill, &item->node);
 		source->public.nitems++;
 		source->bytes += VARSIZE(item->key) + sizeof(QueueItem);
@@ -221,6 +224,8 @@ queue_window_return(QueueItem *item, TimestampTz ready_at)
 	Assert(item->taken);
 	item->taken = false;
 	item->ready_at = ready_at;
+	item->forced |= item->later_forced;
+	item->later_forced = false;
 	while (item->later != NULL)
 	{
 		QueueRef   *ref = item->later;
@@ -310,6 +315,8 @@ queue_window_done(QueueItem *item)
 	{
 		item->refs = item->later;
 		item->later = NULL;
+		item->forced = item->later_forced;
+		item->later_forced = false;
 		item->attempts = 0;
 		item->live = true;
 		item->taken = false;

@@ -38,6 +38,8 @@ typedef struct QueueItem
 	int			seen_refs;		/* nrefs at the last such time */
 	bool		taken;
 	bool		live;			/* a change, not backfill */
+	bool		forced;			/* the vector that it has is not trusted */
+	bool		later_forced;	/* the same of the later entries */
 } QueueItem;
 
 /* The rows of one vectorizer. */

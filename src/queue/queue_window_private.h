@@ -23,6 +23,7 @@ struct QueueEntry
 	int64		seq;			/* hash key; 0 for a chunk of a scan */
 	int			remaining;		/* rows not yet done */
 	int			rows;
+	bool		forced;			/* of op QUEUE_OP_FORCED */
 	char		status;			/* simplehash */
 	struct Backfill *scan;		/* chunk of this scan, else NULL */
 	struct QueueEntry *next;	/* next chunk of the scan */

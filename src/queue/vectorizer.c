@@ -205,7 +205,8 @@ queue_retry_failed(int vectorizer)
 		bool		isnull;
 		Datum		key = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
 
-		(void) queue_append(vectorizer, QUEUE_OP_KEYS, 1, DatumGetArrayTypeP(key));
+		/* what failed may have left a vector that the digest does not speak of */
+		(void) queue_append(vectorizer, QUEUE_OP_FORCED, 1, DatumGetArrayTypeP(key));
 	}
 	return rows;
 }

@@ -110,14 +110,16 @@ key_after(CatalogKeyColumn *keys, int nkeys)
 	return buf.data;
 }
 
+/* With texts as the trigger makes them: by the types' output functions, and not by casts. */
 static char *
-key_list(CatalogKeyColumn *keys, int nkeys, const char *cast)
+key_list(CatalogKeyColumn *keys, int nkeys, bool texts)
 {
 	StringInfoData buf;
 
 	initStringInfo(&buf);
 	for (int i = 0; i < nkeys; i++)
-		appendStringInfo(&buf, "%ss.%s%s", i > 0 ? ", " : "", quote_identifier(keys[i].name), cast);
+		appendStringInfo(&buf, texts ? "%spg_catalog.concat(s.%s)" : "%ss.%s", i > 0 ? ", " : "",
+						 quote_identifier(keys[i].name));
 	return buf.data;
 }
 
@@ -227,12 +229,12 @@ build_sql(WorkerVectorizer *v)
 													key_equals(keys, v->nkeys, 2)));
 	v->scan_first_sql = MemoryContextStrdup(v->context,
 											psprintf("SELECT ARRAY[%s] FROM %s AS s ORDER BY %s LIMIT 512",
-													 key_list(keys, v->nkeys, "::pg_catalog.text"), table,
-													 key_list(keys, v->nkeys, "")));
+													 key_list(keys, v->nkeys, true), table,
+													 key_list(keys, v->nkeys, false)));
 	v->scan_next_sql = MemoryContextStrdup(
 		v->context, psprintf("SELECT ARRAY[%s] FROM %s AS s WHERE %s ORDER BY %s LIMIT 512",
-							 key_list(keys, v->nkeys, "::pg_catalog.text"), table,
-							 key_after(keys, v->nkeys), key_list(keys, v->nkeys, "")));
+							 key_list(keys, v->nkeys, true), table,
+							 key_after(keys, v->nkeys), key_list(keys, v->nkeys, false)));
 }
 
 /* A key that was set for other URLs than the model's is as good as none. */

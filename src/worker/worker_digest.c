@@ -71,7 +71,8 @@ worker_digest_compare(RenderArgs *r, bool *unchanged)
 		int			row = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull)) - 1;
 		int64		digest = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
 
-		if (r->found[row] && r->embedded[row] && !worker_text_blank(r->texts[row]))
+		if (!r->rows[row].item->forced && r->found[row] && r->embedded[row] &&
+			!worker_text_blank(r->texts[row]))
 			unchanged[row] = digest == digest_text(r->texts[row], strlen(r->texts[row]));
 	}
 	SPI_freetuptable(SPI_tuptable);

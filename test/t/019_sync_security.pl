@@ -204,6 +204,11 @@ is(sql(q{SELECT string_agg(DISTINCT who, ',') FROM mallory.witness}), 'mallory',
 is(sql(q{SELECT string_agg(DISTINCT result, ',') FROM mallory.witness WHERE result <> ''}), '', 'and could do nothing more');
 is(sql(q{SELECT string_agg(DISTINCT what, ',' ORDER BY what) FROM mallory.witness WHERE what LIKE '%row'}), 'after_row,before_row,deferred_row', 'all triggers fired');
 
+sql(q{TRUNCATE mallory.witness; SELECT count(*) FROM vecsync.verify('trap', repair => true)});
+ok(VecsyncNode::settle($node, 'trap'), 'verify by a superuser');
+ok(sql(q{SELECT count(*) FROM mallory.witness WHERE what = 'content'}) >= 5, 'makes the texts');
+is(sql(q{SELECT string_agg(DISTINCT who || result, ',') FROM mallory.witness}), 'mallory', 'as the owner');
+
 is(login('mallory', <<'SQL'), '', 'new types of a key');
 SET client_min_messages = warning;
 CREATE FUNCTION mallory.sly(bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.attempt('domain'); RETURN true; END $$;

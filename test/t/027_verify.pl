@@ -81,9 +81,33 @@ for my $call (q{vecsync.resync('t', 'true')}, q{vecsync.resync('t', force => tru
 {
 	fails("GRANT SELECT ON t TO stranger; SET ROLE stranger; SELECT $call", qr/42501/, "$call: only the owner");
 }
+# A digest speaks of the key's row, whose place another row may take, with a vector of its own.
+sql(q{BEGIN; DELETE FROM t WHERE id = 30; UPDATE t SET id = 30, body = 'row 30' WHERE id = 31; COMMIT});
+sql(q{BEGIN; DELETE FROM t WHERE id = 32; SAVEPOINT s; INSERT INTO t (id, body, v) SELECT 32, 'row 32', v FROM t WHERE id = 33; RELEASE s; COMMIT});
+VecsyncNode::settle($node, 't');
+VecsyncNode::in_step($node, 't', 'body', 'a row in the place of another', column => 'v');
+# force that is not committed does not hold the worker up
+my $session = $node->background_psql('postgres');
+$session->query_safe(q{BEGIN; SELECT vecsync.resync('t', 'true', force => true)});
+sql(q{UPDATE t SET body = 'meanwhile ' || id WHERE id BETWEEN 40 AND 60});
+VecsyncNode::settle($node, 't');
+is(found('t'), '-', 'force under way holds nothing up');
+$session->query_safe('ROLLBACK');
+$session->quit;
 sql(q{TRUNCATE t});
 VecsyncNode::settle($node, 't');
 ok(VecsyncNode::poll($node, 'SELECT count(*) FROM vecsync.digest', '0'), 'TRUNCATE leaves no digests');
+
+# ---- partitions that come with rows --------------------------------------------------------------
+sql(q{CREATE TABLE parts (id int PRIMARY KEY, body text) PARTITION BY RANGE (id);
+	CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (1) TO (100);
+	INSERT INTO parts SELECT i, 'part ' || i FROM generate_series(1, 20) i});
+VecsyncNode::vectorizer($node, $service, 'parts', 'body', q{destination => 'column:v', index => '{"method": "none"}'});
+VecsyncNode::settle($node, 'parts');
+sql(q{BEGIN; ALTER TABLE parts DETACH PARTITION parts_1; UPDATE parts_1 SET v = (SELECT v FROM parts_1 WHERE id = 1) WHERE id > 15;
+	ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM (1) TO (100); COMMIT});
+VecsyncNode::settle($node, 'parts');
+VecsyncNode::in_step($node, 'parts', 'body', 'vectors that an attached partition brings are not trusted', column => 'v');
 
 # ---- chunks; a key of several columns and types --------------------------------------------------
 sql(q{CREATE TABLE d (id int, at timestamptz DEFAULT '2026-03-04 05:06:07+00', body text, PRIMARY KEY (at, id));
@@ -102,6 +126,23 @@ is(sql(qq{SELECT (SELECT count(*) FROM $chunks WHERE embedding = expected_vector
 $service->scenario(dims => 8);
 sql(q{SELECT vecsync.resync('d')});
 is(inputs('d'), 0, 'chunks: resync sends nothing');
+
+# ---- keys whose output is not their cast to text ----------------------------------------------------
+sql(q{CREATE TABLE odd (flag boolean, code char(4), host inet, at timestamptz, body text, PRIMARY KEY (flag, code, host, at));
+	INSERT INTO odd SELECT i % 2 = 0, 'c' || i, '10.0.0.1', CASE i WHEN 3 THEN timestamptz '0044-03-15 12:00:00+00 BC' ELSE '2026-01-02 03:04:05+09' END, 'odd ' || i
+	FROM generate_series(1, 10) i});
+VecsyncNode::vectorizer($node, $service, 'odd', 'body', q{destination => 'column:v', index => '{"method": "none"}'});
+is(inputs('odd'), 10, 'odd keys: backfill');
+sql(q{UPDATE odd SET body = body || '.'});
+is(inputs('odd'), 10, 'odd keys: a change');
+is(sql(q{SELECT count(*) || ' ' || (SELECT count(*) FROM vecsync.verify('odd')) FROM vecsync.digest d JOIN vecsync.vectorizer z ON z.id = d.vectorizer WHERE z.name = 'odd'}),
+	'10 0', 'odd keys: one digest a row');
+behind(q{UPDATE odd SET body = 'stale' WHERE code = 'c3'});
+is(sql(q{SELECT string_agg(problem || ' ' || (key->>'code'), ',') FROM vecsync.verify('odd', repair => true)}), 'stale c3  ', 'odd keys: found');
+is(inputs('odd'), 1, 'odd keys: mended');
+sql(q{SELECT vecsync.resync('odd'), vecsync.resync('odd', 'true')});
+is(inputs('odd'), 0, 'odd keys: nothing is sent again');
+fails(q{SELECT * FROM vecsync._rows_as_owner(1, 'SELECT 1') AS f(a text)}, qr/42804|42704/, 'columns are checked');
 
 # ---- vectors that were there before -----------------------------------------------------------------
 sql(q{CREATE TABLE old (id int PRIMARY KEY, body text, embedding vector(8));

@@ -14,6 +14,10 @@ SELECT pg_catalog.pg_extension_config_dump('vecsync.digest', '');
 
 CREATE FUNCTION vecsync._key_digest(key text[]) RETURNS uuid
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'digest_key_sql';
+CREATE FUNCTION vecsync._key_text(value "any") RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'digest_key_text';
+CREATE FUNCTION vecsync._rows_as_owner(id integer, query text) RETURNS SETOF record
+    LANGUAGE c STRICT ROWS 1000 AS 'MODULE_PATHNAME', 'digest_rows_as_owner';
 CREATE FUNCTION vecsync._text_digest(content text) RETURNS bigint
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'digest_text_sql';
 CREATE FUNCTION vecsync._digests(id integer, OUT key uuid, OUT digest bigint) RETURNS SETOF record

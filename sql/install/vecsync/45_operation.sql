@@ -63,7 +63,7 @@ SELECT NULL, NULL, v.name, vecsync._key_json(v.source, q.keys[1 + (o.n - 1) * k.
 FROM vecsync.queue q JOIN vecsync.vectorizer v ON v.id = q.vectorizer JOIN pg_class c ON c.oid = v.source,
      LATERAL (SELECT cardinality(q.keys) / nullif(q.rows, 0)) AS k(n),
      LATERAL generate_series(1, q.rows) AS o(n)
-WHERE q.op = 'k' AND (pg_has_role(current_user, c.relowner, 'USAGE') OR pg_has_role(current_user, 'pg_monitor', 'USAGE'))) AS o;
+WHERE q.op IN ('k', 'f') AND (pg_has_role(current_user, c.relowner, 'USAGE') OR pg_has_role(current_user, 'pg_monitor', 'USAGE'))) AS o;
 GRANT SELECT ON vecsync.operation TO PUBLIC;
 COMMENT ON VIEW vecsync.operation IS
 'What was done to each row of the caller''s tables (all for pg_monitor) within vecsync.log_retention, and the changes that are pending: number and batch once it is done, the row''s key, upsert (it got its vectors) or delete (it is gone or has no text, and so are its vectors), status (pending, success, failed), attempts, the error, when the oldest row of the batch was queued and when it was done.';

@@ -10,10 +10,8 @@ CREATE FUNCTION vecsync._enqueue_query(id integer, query text, force boolean) RE
 -- The key columns of a view or table as texts, as the queue has them.
 CREATE FUNCTION vecsync._key_texts(source regclass, prefix text, names name[]) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-RETURN (SELECT string_agg(format(CASE WHEN a.atttypid = 'timestamptz'::regtype
-                                        THEN 'CASE WHEN pg_catalog.isfinite(%1$s.%2$I) THEN pg_catalog.concat(pg_catalog.timezone(''UTC'', %1$s.%2$I), ''+00'') ELSE %1$s.%2$I::pg_catalog.text END'
-                                      ELSE '%1$s.%2$I::pg_catalog.text' END, prefix, names[u.n]), ', ' ORDER BY u.n)
-        FROM unnest(vecsync._key_columns(source)) WITH ORDINALITY u(k, n) JOIN pg_attribute a ON a.attrelid = source AND a.attname = u.k);
+RETURN (SELECT string_agg(format('vecsync._key_text(%s.%I)', prefix, names[u.n]), ', ' ORDER BY u.n)
+        FROM unnest(vecsync._key_columns(source)) WITH ORDINALITY u(k, n));
 
 CREATE FUNCTION vecsync._check_condition(condition text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_check_condition';
@@ -126,7 +124,7 @@ BEGIN
     -- and texts are those that the worker sees: by the time zone that sessions begin with
     PERFORM set_config('timezone', (SELECT s.reset_val FROM pg_settings s WHERE s.name = 'TimeZone'), true);
     PERFORM set_config('search_path', caller_path, true);
-    FOR r IN EXECUTE query LOOP
+    FOR r IN SELECT f.* FROM vecsync._rows_as_owner(v.id, query) AS f(problem text, key text[]) LOOP
         problem := r.problem;
         key := vecsync._key_json(v.source, r.key);
         RETURN NEXT;
@@ -181,10 +179,10 @@ BEGIN
     -- and texts are those that the worker sees: by the time zone that sessions begin with
     PERFORM set_config('timezone', (SELECT s.reset_val FROM pg_settings s WHERE s.name = 'TimeZone'), true);
     PERFORM set_config('search_path', caller_path, true);
-    FOR r IN EXECUTE format($query$
+    FOR r IN SELECT f.* FROM vecsync._rows_as_owner(v.id, format($query$
         SELECT array_agg(vecsync._key_digest(w.key)) AS keys, array_agg(vecsync._text_digest(w.content)) AS digests
         FROM (SELECT ARRAY[%s] AS key, s.content, (row_number() OVER () OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) 1000 AS part FROM %s AS s
-              WHERE %s AND s.content OPERATOR(pg_catalog.~) '[^[:space:]]') w GROUP BY w.part$query$, columns, v.content_view, fits)
+              WHERE %s AND s.content OPERATOR(pg_catalog.~) '[^[:space:]]') w GROUP BY w.part$query$, columns, v.content_view, fits)) AS f(keys uuid[], digests bigint[])
     LOOP
         PERFORM vecsync._note_digests(v.id, r.keys, r.digests);
     END LOOP;
