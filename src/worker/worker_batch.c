@@ -267,12 +267,10 @@ worker_split_batch(WorkerBatch *batch, int from, int to)
  * that the service cannot stand is alone before its attempts are used up.
  */
 static int
-batch_limit(WorkerVectorizer *v, QueueItem *first)
+read_limit(WorkerVectorizer *v, QueueItem *first)
 {
 	int			limit = v->model->def->max_batch >> Min(first->attempts, 12);
 
-	if (v->model->failures > 0)
-		limit = 1;				/* one row tries whether the service is back */
 	if (v->read_limit > 0)
 		limit = Min(limit, v->read_limit);
 	return Max(1, limit);
@@ -374,7 +372,7 @@ worker_make_batch(WorkerVectorizer *v)
 		return false;
 	}
 
-	limit = batch_limit(v, first);
+	limit = read_limit(v, first);
 	args.rows = palloc0(sizeof(BatchRow) * limit);
 	while (args.nrows < limit)
 	{
@@ -398,7 +396,8 @@ worker_make_batch(WorkerVectorizer *v)
 		v->read_limit = v->read_limit < v->model->def->max_batch ? v->read_limit * 2 : 0;
 
 	batch = new_batch(v, args.nrows);
-	fill_batch(batch, &blanks, &args, limit);
+	/* one row tries whether the service is back; those that need no request do not wait for it */
+	fill_batch(batch, &blanks, &args, v->model->failures > 0 ? 1 : limit);
 	queue_window_finish(MyWorker->window);
 	if (blanks != NULL)
 		blanks->state = BATCH_WRITE;
