@@ -75,7 +75,7 @@ VecsyncNode::in_step($node, 'hers', 'body', 'runs as the owner of the table');
 
 # ---- a row that makes the service fall over ----------------------------------------------------
 $service->scenario(dims => 8, rules => [ { when => { text => 'deadly' }, status => 500, message => 'I fell over' } ]);
-sql(q{INSERT INTO t VALUES (9000, 'deadly'); INSERT INTO t SELECT i, 'innocent ' || i FROM generate_series(9001, 9200) i; SELECT vecsync.resync('t')});
+sql(q{INSERT INTO t VALUES (9000, 'deadly'); INSERT INTO t SELECT i, 'innocent ' || i FROM generate_series(9001, 9200) i; SELECT vecsync.resync('t', force => true)});
 ok(VecsyncNode::settle($node, 't', 120), 'a row that the service answers with 500');
 is(sql(q{SELECT string_agg(key->>'id', ',') FROM vecsync.failed WHERE vectorizer = 't'}), '9000', 'is the only one that fails');
 is(sql('SELECT count(*) FROM t WHERE embedding IS DISTINCT FROM expected_vector(body, 8)'), '1', 'all others are embedded');
