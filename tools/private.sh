@@ -58,6 +58,8 @@ choose_work() {
 # A copy of the server's installation, so that "make install" and other extensions' files stay untouched.
 private_pg() {
 	local d real
+	# a script that another one calls is given the copy's
+	pg_config=${pg_config#"$work/pg"}
 	real=$("$pg_config" --bindir)
 	pg=$work/pg
 	bin=$pg$real
