@@ -222,8 +222,8 @@ document_questions() {
 	SQL
 	printf '\n%s\n\n' 'Misspelt, by words and meaning: "a programm to look at the nite sky"'
 	look "mode => 'hybrid'" 'a programm to look at the nite sky'
-	printf '\n%s\n\n' 'A name that is misspelt: "pgbuncer"'
-	look "mode => 'hybrid'" 'pgbuncer'
+	printf '\n%s\n\n' 'A name that is misspelt: "imagemagik"'
+	look "mode => 'hybrid'" 'imagemagik'
 	pause
 	printf '\n%s\n\n' "With a filter, {\"section\": \"games\"}: \"conquer the ancient world\""
 	look "filter => '{\"section\": \"games\"}'" 'conquer the ancient world'
