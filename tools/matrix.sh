@@ -7,11 +7,12 @@
 # line for each version; the whole output stays in MATRIX/VERSION.log.  Exit status: how many versions failed.
 #
 #   REVISION=name      test this commit instead of the files as they are
-#   DEBIAN=url UBUNTU=url    archives
+#   DEBIAN=url         Debian's archive; otherwise the one that apt uses here
+#   UBUNTU=url         Ubuntu's archive, needed to make the chroot of 16
 set -uo pipefail
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 matrix=${MATRIX:-$tree/tmp/matrix}
-debian=${DEBIAN:-http://deb.debian.org/debian} ubuntu=${UBUNTU:-https://archive.ubuntu.com/ubuntu}
+debian=${DEBIAN:-$(apt-get indextargets --format '$(REPO_URI)' 'Label: Debian' 2>/dev/null | head -n 1)} ubuntu=${UBUNTU:-}
 die() { printf '%s\n' "$*" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || die "tools/matrix.sh makes chroots: run it as root"
 command -v debootstrap >/dev/null || die "debootstrap is missing: apt-get install debootstrap"
@@ -37,6 +38,7 @@ make_root() {
 	18) suite=sid archive=$debian ;;
 	*) die "PostgreSQL $version: no distribution known that packages it" ;;
 	esac
+	[ -n "$archive" ] || die "PostgreSQL $version: pass the archive of $suite's distribution as $([ "$suite" = noble ] && echo UBUNTU || echo DEBIAN)=url"
 	# Ubuntu's key is rarely at hand here; its archive is asked over TLS, and apt inside checks signatures.
 	[ "$suite" != noble ] || [ -e /usr/share/keyrings/ubuntu-archive-keyring.gpg ] || options+=(--no-check-gpg)
 	rm -rf "$root" && mkdir -p "$root"
