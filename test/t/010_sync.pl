@@ -55,7 +55,7 @@ ok(step('albums'), 'exceptions and a prepared transaction');
 VecsyncNode::in_step($node, 'albums', $text, 'exceptions and a prepared transaction are embedded');
 
 # A transaction that commits late, behind numbers already read.
-my $late = $node->background_psql('postgres');
+my $late = VecsyncNode::session($node);
 $late->query_safe(q{BEGIN; INSERT INTO albums (id, name) VALUES (7001, 'late'); SAVEPOINT s});
 $late->query_safe(q{INSERT INTO albums (id, name) SELECT i, 'late ' || i FROM generate_series(7100, 9500) i});    # beyond one entry: written at once
 sql(qq{INSERT INTO albums (id, name) VALUES ($_, 'quick')}) for 7010 .. 7020;

@@ -60,7 +60,7 @@ ok(VecsyncNode::settle($node, 't'), 'released');
 VecsyncNode::in_step($node, 't', 'body', 'what came late did not overwrite what is newer');
 
 # ---- a user holds rows and tables --------------------------------------------------------
-my $holder = $node->background_psql('postgres');
+my $holder = VecsyncNode::session($node);
 $holder->query_safe(q{BEGIN; SELECT body FROM t WHERE id = 50 FOR UPDATE});
 sql(q{UPDATE t SET body = 'locked neighbour ' || id WHERE id <> 50});
 ok(VecsyncNode::poll($node, q{SELECT count(*) FROM t WHERE embedding = expected_vector(body, 8)}, '200'), 'a locked row does not hold up its neighbours');
@@ -80,7 +80,7 @@ my $start = time;
 sql(q{SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE backend_type = 'vecsync worker'});
 cmp_ok(time - $start, '<', 1.5, 'pg_terminate_backend takes effect at once');
 ok($service->wait_for(sub { $_[0]{hanging} > 0 }, 30), 'the next worker hangs in its turn');
-my $asker = $node->background_psql('postgres', on_error_stop => 0);
+my $asker = VecsyncNode::session($node, on_error_stop => 0);
 $asker->query_until(qr/asking/, "\\echo asking\nSELECT vecsync.embed('m', 'a question');\n");
 sleep 0.3;
 $start = time;

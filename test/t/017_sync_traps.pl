@@ -95,7 +95,7 @@ ok(VecsyncNode::settle($node, 'restless'), 'a text that is never the same');
 cmp_ok($service->stats->{requests}, '<', 40, 'is not asked for for ever');
 
 # ---- a table that is locked while the configuration changes --------------------------------------------
-my $holder = $node->background_psql('postgres');
+my $holder = VecsyncNode::session($node);
 $holder->query_safe('BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE');
 sql(q{SELECT vecsync.alter_model('m', '{"max_batch": 50}')});
 sql(q{SET ROLE mallory; UPDATE hers SET body = 'while t is locked'});

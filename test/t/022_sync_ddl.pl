@@ -73,12 +73,12 @@ VecsyncNode::in_step($node, 't', q{body || ' ' || price}, 'all is in step');
 chunks_in_step($chunks, 't', 'id', 'body', 'and in chunks');
 
 # the name is another table's when the lock is there
-my $swap = $node->background_psql('postgres');
+my $swap = VecsyncNode::session($node);
 sql(q{CREATE TABLE one (id int PRIMARY KEY, body text); CREATE TABLE two (id int PRIMARY KEY, body text)});
 VecsyncNode::vectorizer($node, $service, 'one', 'body');
 VecsyncNode::vectorizer($node, $service, 'two', 'body');
 $swap->query_safe(q{BEGIN; ALTER TABLE one RENAME TO away; ALTER TABLE two RENAME TO one});
-my $alter = $node->background_psql('postgres');
+my $alter = VecsyncNode::session($node);
 $alter->query_until(qr/waits/, "\\echo waits\nALTER TABLE one ALTER body TYPE varchar(100);\n");
 ok(VecsyncNode::poll($node, q{SELECT count(*) FROM pg_locks WHERE relation = 'one'::regclass AND NOT granted}, '1', 60), 'a new type waits for a swap of names');
 $swap->query_safe('COMMIT');

@@ -87,7 +87,7 @@ is(sql(q{SELECT vectorizer, model, state, rows, embedded, pending, generation FR
 	"docs|one|in step|295|295|0|1\ngeneration 2 of docs|two|complete|295|295|0|2", 'status shows both');
 all_of('one', 'docs', 'title', 'the serving generation is kept in step');
 is(sql(q{SELECT key->>'id' || ' ' || (score > 0.99999) FROM vecsync.search('generation 2 of docs', 'title 20 new', top_k => 1)}), '20 true', 'the next generation can be tried');
-my $before = $node->background_psql('postgres');
+my $before = VecsyncNode::session($node);
 $before->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM docs');
 fails(q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1; SELECT vecsync.cutover('docs')}, qr/55000.*present state/s, 'an old snapshot cannot judge');
 fails(q{SELECT vecsync.cutover('docs')}, qr/55P03/, 'a table in use is not waited for long');

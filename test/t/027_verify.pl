@@ -87,7 +87,7 @@ sql(q{BEGIN; DELETE FROM t WHERE id = 32; SAVEPOINT s; INSERT INTO t (id, body, 
 VecsyncNode::settle($node, 't');
 VecsyncNode::in_step($node, 't', 'body', 'a row in the place of another', column => 'v');
 # force that is not committed does not hold the worker up
-my $session = $node->background_psql('postgres');
+my $session = VecsyncNode::session($node);
 $session->query_safe(q{BEGIN; SELECT vecsync.resync('t', 'true', force => true)});
 sql(q{UPDATE t SET body = 'meanwhile ' || id WHERE id BETWEEN 40 AND 60});
 VecsyncNode::settle($node, 't');

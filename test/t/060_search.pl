@@ -140,7 +140,7 @@ is(sql(q{BEGIN; SELECT vecsync.create_vectorizer('docs', model => 'm', content =
 	SELECT count(*) FROM vecsync.search('never', 'x'); SAVEPOINT a; ROLLBACK}), "never\n0", 'a vectorizer of one\'s own transaction');
 fails(q{BEGIN; SELECT vecsync.create_vectorizer('docs', model => 'm', content => 'title', name => 'never', destination => 'column:never');
 	SELECT count(*) FROM vecsync.search('never', 'x'); ROLLBACK; SELECT * FROM vecsync.search('never', 'x')}, qr/42704/, 'is gone with it');
-my $session = $node->background_psql('postgres');
+my $session = VecsyncNode::session($node);
 $session->query_safe(q{SELECT * FROM vecsync.search('tenants', 'x', namespace => 'n1')});
 sql(q{SELECT vecsync.drop_vectorizer('tenants')});
 sql('CREATE TABLE outcome (what text)');
@@ -161,7 +161,7 @@ is($service->stats->{requests}, 2, 'another configuration of the model: asked an
 # what a transaction asks of a model as it was before is not kept for those who see it as it is
 $service->scenario(dims => 8, key => '$model');
 sql(qq{SELECT vecsync.create_model('changing', '} . $service->url . qq{', 'before', dimensions => 8)});
-my $old = $node->background_psql('postgres');
+my $old = VecsyncNode::session($node);
 $old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
 sql(q{SELECT vecsync.alter_model('changing', '{"model": "after"}')});
 is($old->query_safe(q{SELECT vecsync.embed('changing', 'a') = expected_vector('a', 8, 'before')}), 't', 'a transaction of before sees the model of before');

@@ -5,7 +5,8 @@
 #                                      'rerank', 'tei-rerank', 'chat'
 #   $service->scenario(dims => 8)      replaces the scenario and counts anew
 #   $service->stats->{requests}        what was seen since
-#   $service->wait_for(sub { $_[0]->{hanging} == 1 }, 30)    polls the stats; undef after 30 s
+#   $service->wait_for(sub { $_[0]->{hanging} == 1 }, 30)    polls the stats; undef after 30 s, or
+#                                      PG_TEST_TIMEOUT_DEFAULT if that is more
 #   $service->release                  lets hanging requests go on
 #   $service->log                      one hash for each finished request
 #   $service->kill; $service->start    kill -9, and the same port again; ->stop ends it in good order
@@ -107,7 +108,7 @@ sub tls_url
 sub _control
 {
 	my ($self, $method, $what, $content) = @_;
-	my $answer = HTTP::Tiny->new(timeout => 30)->request($method, "http://127.0.0.1:$self->{port}$what",
+	my $answer = HTTP::Tiny->new(timeout => 180)->request($method, "http://127.0.0.1:$self->{port}$what",
 		defined $content ? { content => $json->encode($content) } : {});
 	croak "fake service, $method $what: $answer->{status} $answer->{content}" unless $answer->{success};
 	return $json->decode($answer->{content});
@@ -128,7 +129,8 @@ sub release { return $_[0]->_control('POST', '/release', {})->{released} }
 sub wait_for
 {
 	my ($self, $condition, $timeout) = @_;
-	my $until = time + ($timeout || 30);
+	my $most = $ENV{PG_TEST_TIMEOUT_DEFAULT} || 180;
+	my $until = time + ($timeout && $timeout > $most ? $timeout : $most);
 	while (1)
 	{
 		my $stats = $self->stats;

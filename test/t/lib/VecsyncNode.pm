@@ -4,7 +4,10 @@
 #   VecsyncNode::vectorizer($node, $service, 'albums', '{name}');     model 'm' on first use
 #   VecsyncNode::settle($node, 'albums');                  waits until the queue is worked off
 #   VecsyncNode::in_step($node, 'albums', 'expression', 'what');   every vector is that of its current text
-#   VecsyncNode::poll($node, 'SELECT ...', 'value', seconds);
+#   VecsyncNode::poll($node, 'SELECT ...', 'value', seconds);   waits until the query answers that
+#   my $session = VecsyncNode::session($node, on_error_stop => 0);   a psql of its own, as background_psql makes it
+#
+# The seconds of a wait are the least: a slow machine is given as long as PG_TEST_TIMEOUT_DEFAULT says.
 
 package VecsyncNode;
 
@@ -63,10 +66,18 @@ sub vectorizer
 	return;
 }
 
+# Seconds that something which takes so many on an idle machine may take on any.
+sub patience
+{
+	my ($seconds) = @_;
+	my $most = $PostgreSQL::Test::Utils::timeout_default;
+	return $seconds && $seconds > $most ? $seconds : $most;
+}
+
 sub poll
 {
 	my ($node, $query, $wanted, $timeout) = @_;
-	my $until = time + ($timeout || 30);
+	my $until = time + patience($timeout);
 	my $got;
 	while (1)
 	{
@@ -91,7 +102,7 @@ sub report
 sub settle
 {
 	my ($node, $name, $timeout) = @_;
-	$timeout ||= 60;
+	$timeout = patience($timeout);
 	my $done = $node->safe_psql('postgres', "SELECT vecsync.wait('$name', '$timeout s')") eq 't';
 	report($node) unless $done;
 	return $done;
@@ -112,6 +123,35 @@ SQL
 	my $ok = is($wrong, '0 missing, 0 wrong, 0 without text, queue 0', $what);
 	report($node) unless $ok;
 	return $ok;
+}
+
+sub session
+{
+	my ($node, %options) = @_;
+	return bless $node->background_psql('postgres', %options), 'VecsyncNode::Session';
+}
+
+# The minor releases' own query() differ in what they leave at the end of an answer, in whether the errors of a
+# statement are there when it returns, and in whether their time runs for the statement or for the whole session.
+package VecsyncNode::Session;
+
+use parent -norequire, 'PostgreSQL::Test::BackgroundPsql';
+use PostgreSQL::Test::Utils;
+
+sub query
+{
+	my ($self, $query) = @_;
+	my $mark = 'end of answer ' . ++$self->{answers};
+	$self->{timeout}->start;
+	$self->{stdin} .= "$query\n;\n\\echo '$mark'\n\\warn '$mark'\n";
+	for my $stream (qw(stdout stderr))
+	{
+		pump_until($self->{run}, $self->{timeout}, \$self->{$stream}, qr/^$mark\n/m) or die "no answer to: $query\n$self->{stderr}";
+		$self->{$stream} =~ s/\n?$mark\n//;
+	}
+	my $answer = $self->{stdout};
+	$self->{stdout} = '';
+	return $answer;
 }
 
 1;
