@@ -127,6 +127,24 @@ correct_tokens(WorkerModel *model, const BatchCall *call, int64 tokens)
 	model->bytes_per_token = Max(0.1, 0.5 * model->bytes_per_token + 0.5 * call->bytes / tokens);
 }
 
+/*
+ * A service that failed once is tried with a row.  If that fails, too, nobody
+ * can tell whether the row is the reason, so a text of our own is sent before
+ * the next one: a row is charged with what happens right after its answer.
+ */
+static bool
+wants_probe(WorkerBatch *batch)
+{
+	return batch->vectorizer->model->failures > 1;
+}
+
+/* A text that no cache between us and the model has seen. */
+static char *
+probe_text(void)
+{
+	return psprintf("vecsync %u", pg_prng_uint32(&pg_global_prng_state));
+}
+
 static void
 submit(WorkerBatch *batch)
 {
@@ -143,14 +161,20 @@ submit(WorkerBatch *batch)
 		.document_parameters = def->document_parameters, .query_parameters = def->query_parameters,
 		.dimensions = def->dimensions
 	};
+	bool		probe = wants_probe(batch);
 	int64		bytes;
-	int			n = next_inputs(batch, &bytes);
+	int			n = probe ? 1 : next_inputs(batch, &bytes);
 	const char **inputs;
 	BatchCall  *call;
 	MemoryContext old = MemoryContextSwitchTo(batch->context);
 
 	inputs = palloc(sizeof(char *) * n);
-	for (int i = 0; i < n; i++)
+	if (probe)
+	{
+		inputs[0] = probe_text();
+		bytes = strlen(inputs[0]);
+	}
+	for (int i = 0; i < n && !probe; i++)
 	{
 		const char *input = batch->inputs[batch->sent + i];
 
@@ -158,6 +182,7 @@ submit(WorkerBatch *batch)
 	}
 	call = palloc0(sizeof(BatchCall));
 	call->batch = batch;
+	call->probe = probe;
 	call->first = batch->sent;
 	call->bytes = bytes;
 	call->tokens = bytes / v->model->bytes_per_token;
@@ -165,8 +190,9 @@ submit(WorkerBatch *batch)
 	dlist_push_tail(&batch->calls, &call->node);
 	MemoryContextSwitchTo(old);
 
-	batch->sent += n;
-	if (batch->sent == batch->ninputs)
+	if (!probe)
+		batch->sent += n;
+	if (probe || batch->sent == batch->ninputs)
 		batch->state = BATCH_SENT;
 	v->model->inflight++;
 	v->model->allowance -= 1;
@@ -242,7 +268,7 @@ service_failed(WorkerBatch *batch, bool charge, const char *message)
 	TimestampTz ready_at;
 
 	model->failures++;
-	model->not_before = worker_from_now(worker_backoff_ms(model->failures));
+	model->not_before = worker_from_now(worker_backoff_ms(model->failures + model->probes_passed));
 	/* let other rows try first: these may be the reason */
 	ready_at = TimestampTzPlusMilliseconds(model->not_before, worker_backoff_min);
 	for (int i = 0; i < batch->nrows; i++)
@@ -267,6 +293,7 @@ rows_rejected(WorkerBatch *batch, const char *message)
 	int			half = batch->nrows / 2;
 
 	batch->vectorizer->model->failures = 0;
+	batch->vectorizer->model->probes_passed = 0;
 	if (batch->nrows == 1)
 	{
 		batch->rows[0].item->attempts++;
@@ -340,6 +367,7 @@ keep_vectors(BatchCall *call, const EmbeddingResult *result)
 	WorkerBatch *batch = call->batch;
 
 	batch->vectorizer->model->failures = 0;
+	batch->vectorizer->model->probes_passed = 0;
 	if (batch->vectors == NULL)
 	{
 		batch->dimensions = result->dimensions;
@@ -352,6 +380,22 @@ keep_vectors(BatchCall *call, const EmbeddingResult *result)
 	end_call(call);
 	if (batch->answered == batch->ninputs)
 		batch->state = BATCH_WRITE;
+}
+
+/*
+ * The service is well, so the batch goes out as it is; but until a row is
+ * embedded, each failure waits longer than the last: a service may answer
+ * such a text and nothing else, and rows must not become dead letters quickly.
+ */
+static void
+probe_passed(BatchCall *call)
+{
+	WorkerModel *model = call->batch->vectorizer->model;
+
+	model->failures = 0;
+	model->probes_passed++;
+	call->batch->state = BATCH_READY;
+	end_call(call);
 }
 
 /* Take the answer of a finished request.  Outside a transaction. */
@@ -367,6 +411,11 @@ worker_answer(BatchCall *call)
 
 	worker_note_answer(v, result);
 	correct_tokens(model, call, result->total_tokens);
+	if (call->probe && (outcome == HTTP_OK || outcome == HTTP_REJECTED))
+	{
+		probe_passed(call);
+		return;
+	}
 	if (outcome == HTTP_OK && (batch->vectors == NULL || batch->dimensions == result->dimensions))
 	{
 		keep_vectors(call, result);

@@ -26,6 +26,7 @@ typedef struct WorkerModel
 	bool		seen;			/* for reload */
 	int			inflight;
 	int			failures;		/* calls in a row that failed */
+	int			probes_passed;	/* since a row was answered */
 	TimestampTz not_before;		/* throttled or backing off */
 	double		allowance;		/* requests that the rate limit allows now */
 	TimestampTz allowance_at;
@@ -116,6 +117,7 @@ typedef struct BatchCall
 	int			first;			/* input */
 	int64		bytes;			/* of its texts */
 	double		tokens;			/* taken from the model's allowance */
+	bool		probe;			/* asks whether the service is well, with a text of our own */
 	EmbeddingCall *call;
 } BatchCall;
 

@@ -79,6 +79,17 @@ sql(q{INSERT INTO t VALUES (9000, 'deadly'); INSERT INTO t SELECT i, 'innocent '
 ok(VecsyncNode::settle($node, 't', 120), 'a row that the service answers with 500');
 is(sql(q{SELECT string_agg(key->>'id', ',') FROM vecsync.failed WHERE vectorizer = 't'}), '9000', 'is the only one that fails');
 is(sql('SELECT count(*) FROM t WHERE embedding IS DISTINCT FROM expected_vector(body, 8)'), '1', 'all others are embedded');
+sql(q{INSERT INTO hers VALUES (2, 'deadly')});
+ok(VecsyncNode::settle($node, 'hers', 120), 'such a row without any other');
+is(sql(q{SELECT string_agg(key->>'id', ',') FROM vecsync.failed WHERE vectorizer = 'hers'}), '2', 'is found, too');
+sql(q{DELETE FROM hers WHERE id = 2});
+$service->scenario(dims => 8, rules => [ { status => 500 } ]);
+sql(q{INSERT INTO hers VALUES (3, 'lone in an outage')});
+ok($service->wait_for(sub { $_[0]->{requests} >= 12 }, 120), 'an outage of many attempts');
+is(sql(q{SELECT count(*) FROM vecsync.failed WHERE vectorizer = 'hers'}), '0', 'is no row\'s fault');
+$service->scenario(dims => 8);
+ok(VecsyncNode::settle($node, 'hers'), 'and ends');
+VecsyncNode::in_step($node, 'hers', 'body', 'with all rows embedded');
 
 # ---- a row that cannot be rendered, and one that never stays the same -----------------------------
 $service->scenario(dims => 8);
