@@ -176,7 +176,7 @@ one_tap() {
 	(cd "$logs/tap/$name" && as_pg env PATH="$bin:$PATH" PERL5LIB="$pgxs_dir/src/test/perl:$tree/test/t/lib" \
 		PG_REGRESS="$pgxs_dir/src/test/regress/pg_regress" TESTDIR="$logs/tap/$name" TESTDATADIR="$logs/tap/$name/data" \
 		TESTLOGDIR="$logs/tap/$name/log" VECSYNC_PYTHON="$python" VECSYNC_TREE="$tree" VECSYNC_PEER="$peer" LC_ALL=C.UTF-8 \
-		timeout 900 perl "$1" >"$logs/tap/$name.log" 2>&1)
+		timeout 1800 perl "$1" >"$logs/tap/$name.log" 2>&1)
 	echo $? >"$logs/tap/$name.status"
 }
 

@@ -32,13 +32,13 @@ class Running:
         self.base = f"http://127.0.0.1:{self.ports[0]}"
 
     async def __aenter__(self):
-        self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True), timeout=aiohttp.ClientTimeout(total=20))
+        self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True), timeout=aiohttp.ClientTimeout(total=300))
         return self
 
     async def __aexit__(self, *_):
         await self.session.close()
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(120)
 
     async def post(self, path, body, **options):
         async with self.session.post(self.base + path, json=body, **options) as answer:
@@ -106,12 +106,16 @@ async def limits(service):
     tap.equal((await service.embed("a"))[0], 401, "a key is asked for")
     status, _, _ = await service.post("/v1/embeddings", {"model": "m", "input": "a"}, headers={"Authorization": "Bearer k"})
     tap.equal(status, 200, "and taken")
-    await service.scenario(rate={"requests": 2, "seconds": 1})
+    await service.scenario(rate={"requests": 2, "seconds": 7200})
     answers = [await service.embed("a") for _ in range(3)]
     tap.equal([a[0] for a in answers], [200, 200, 429], "rate limit")
-    tap.equal(answers[2][2]["Retry-After"], "1", "with Retry-After")
-    await asyncio.sleep(0.6)
-    tap.equal((await service.embed("a"))[0], 200, "and the bucket fills again")
+    tap.ok(0 < int(answers[2][2]["Retry-After"]) <= 3600, "with Retry-After")
+    await service.scenario(rate={"requests": 1, "seconds": 0.5})
+    answers = []
+    for _ in range(3):
+        answers.append((await service.embed("a"))[0])
+        await asyncio.sleep(0.6)
+    tap.equal(answers, [200, 200, 200], "and the bucket fills again")
     await service.scenario(dims=4, rules=[{"when": {"text": "poison"}, "status": 400, "message": "no"}])
     tap.equal([(await service.embed(t))[0] for t in (["a", "b"], ["a", "poisonous"])], [200, 400], "a poison text")
     await service.scenario(rules=[{"when": {"request": 2}, "status": 503, "retry_after": 7}, {"when": {"every": 2}, "status": 500}])
@@ -128,7 +132,6 @@ async def limits(service):
     started = time.monotonic()
     await asyncio.gather(*(service.embed("a") for _ in range(5)))
     tap.ok(time.monotonic() - started >= 0.2, "requests are delayed")
-    tap.equal((await service.stats())["max_in_flight"], 5, "and max_in_flight saw them")
     for wrong in ({"ruels": []}, {"rules": [{"wire": "none"}]}, {"rules": [{"when": {"txt": "a"}}]}):
         status, _, _ = await service.post("/scenario", wrong)
         tap.equal(status, 400, f"a scenario with a slip is refused: {wrong}")
@@ -194,6 +197,7 @@ async def control(service, folder):
     tap.equal([(await t)[0] for t in tasks[1:]], [200, 200], "released requests are answered")
     stats = await service.stats()
     tap.equal((stats["requests"], stats["inputs"], stats["by_status"]), (3, 3, {"gone": 1, "200": 2}), "stats")
+    tap.equal(stats["max_in_flight"], 3, "and max_in_flight saw them at a time")
     with open(f"{folder}/log") as f:
         last = [json.loads(line) for line in f][-3:]
     tap.equal(sorted(e["texts"][0] for e in last), ["t0", "t1", "t2"], "the log has every request")
@@ -213,7 +217,7 @@ def orphan(folder):
         time.sleep(0.02)
     parent.kill()
     parent.wait()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 120
     alive = True
     while alive and time.monotonic() < until:
         time.sleep(0.05)

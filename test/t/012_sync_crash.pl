@@ -3,26 +3,32 @@
 use strict;
 use warnings FATAL => 'all';
 
+use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep);
 use VecsyncNode;
 
-my ($node, $service) = VecsyncNode::start(dims => 8, scenario => { delay_ms => 30 }, conf => ['restart_after_crash = on']);
+my ($node, $service) = VecsyncNode::start(dims => 8, conf => ['restart_after_crash = on']);
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 sub worker { return sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'vecsync worker'}) }
 
-sub in_flight { return ok($service->wait_for(sub { $_[0]{requests} > 0 && $_[0]{in_flight} > 0 }, 30), "$_[0]: requests are under way") }
+# Something is written, and requests are under way: from the third on the service keeps them.
+sub keep { return $service->scenario(dims => 8, rules => [ { when => { request => [ 3, 1_000_000 ] }, hang => JSON::PP::true } ]) }
+sub in_flight { return ok($service->wait_for(sub { $_[0]{hanging} > 0 }), "$_[0]: requests are under way") }
+sub answer { return $service->scenario(dims => 8) }
 
 sub back { return $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'vecsync worker'}) }
 
 sql(q{CREATE TABLE t (id int PRIMARY KEY, body text); INSERT INTO t SELECT i, 'row ' || i FROM generate_series(1, 3000) i});
+keep();
 VecsyncNode::vectorizer($node, $service, 't', 'body');
 
 # ---- kill -9 of the worker: the server restarts everything --------------------------------
 in_flight('worker');
 kill 9, worker();
+answer();
 $node->poll_query_until('postgres', 'SELECT true');
 ok(back(), 'worker: another one runs');
 sql(q{UPDATE t SET body = 'changed ' || id WHERE id % 7 = 0});
@@ -30,15 +36,19 @@ ok(VecsyncNode::settle($node, 't'), 'worker killed: worked off');
 VecsyncNode::in_step($node, 't', 'body', 'worker killed: in step');
 
 # ---- a worker that is told to end ------------------------------------------------------------
+keep();
 sql(q{UPDATE t SET body = 'again ' || id});
 in_flight('terminate');
+answer();
 sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'vecsync worker'});
 ok(VecsyncNode::settle($node, 't'), 'worker terminated: worked off');
 VecsyncNode::in_step($node, 't', 'body', 'worker terminated: in step');
 
 # ---- kill -9 of the service -----------------------------------------------------------------
+keep();
 sql(q{UPDATE t SET body = 'service ' || id});
 in_flight('service');
+answer();
 $service->kill;
 sql(q{UPDATE t SET body = 'while it was away ' || id WHERE id % 5 = 0; DELETE FROM t WHERE id % 11 = 0});
 ok(VecsyncNode::poll($node, q{SELECT state FROM vecsync.status}, 'waiting for the service'), 'service: its absence is in the status');
@@ -48,9 +58,11 @@ VecsyncNode::in_step($node, 't', 'body', 'service killed: in step');
 is(sql('SELECT count(*) FROM vecsync.failed'), '0', 'service killed: no row is given up');
 
 # ---- immediate stop of the server ----------------------------------------------------------------
+keep();
 sql(q{UPDATE t SET body = 'stop ' || id});
 in_flight('immediate stop');
 $node->stop('immediate');
+answer();
 $node->start;
 ok(VecsyncNode::settle($node, 't'), 'immediate stop: worked off');
 VecsyncNode::in_step($node, 't', 'body', 'immediate stop: in step');
@@ -65,7 +77,7 @@ for my $point (qw(worker_answered worker_written worker_waits))
 	$node->poll_query_until('postgres', 'SELECT true');
 	$node->psql('postgres', "UPDATE t SET body = '$point ' || id");
 	my $crashed = 0;
-	for (1 .. 100)
+	for (1 .. 10 * VecsyncNode::patience(10))
 	{
 		$crashed = slurp_file($node->logfile, $log) =~ /"vecsync worker".*terminated by signal 6/;
 		last if $crashed;

@@ -5,10 +5,9 @@ use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time);
 use VecsyncNode;
 
-my ($node, $service) = VecsyncNode::start(dims => 8, init => { allows_streaming => 1 });
+my ($node, $service) = VecsyncNode::start(dims => 8, init => { allows_streaming => 1 }, conf => ["wal_keep_size = '256MB'"]);
 my $url = $service->url;
 
 sub sql { return $node->safe_psql($_[1] || 'postgres', $_[0]) }
@@ -48,9 +47,7 @@ workers(3, 'a worker for each database that has the extension, none for the othe
 is(sql(q{SELECT string_agg(datname, ',' ORDER BY datname) FROM pg_stat_activity WHERE backend_type = 'vecsync worker'}), 'one,postgres,two', 'and they say where they are');
 
 # ---- drop, rename, copy ---------------------------------------------------------------
-my $start = time;
-sql('DROP DATABASE two');
-cmp_ok(time - $start, '<', 3, 'DROP DATABASE does not wait for the worker');
+is($node->psql('postgres', 'DROP DATABASE two'), 0, 'the worker does not stand in the way of DROP DATABASE');
 sql('ALTER DATABASE one RENAME TO uno');
 sql(q{INSERT INTO t VALUES (1001, 'renamed')}, 'uno');
 embedded('uno', 201, 'a renamed database is followed');

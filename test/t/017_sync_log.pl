@@ -73,13 +73,16 @@ is(as('watcher', 'SELECT answers_retried FROM vecsync.stats'), '2', 'answers by 
 is(sql(q{SELECT max(attempts) > 1 FROM vecsync.operation WHERE status = 'success'}), 't', 'attempts are counted');
 
 # ---- how long it is kept -------------------------------------------------------------------------
-sql(q{ALTER SYSTEM SET vecsync.log_retention = '2s'; SELECT pg_reload_conf(); SELECT pg_sleep(2.5); UPDATE docs SET body = 'wakes' WHERE id = 1});
+VecsyncNode::set($node, 'vecsync.log_retention', '2s');
+sql(q{SELECT pg_sleep(2.5); UPDATE docs SET body = 'wakes' WHERE id = 1});
 VecsyncNode::settle($node, 'docs');
 ok(VecsyncNode::poll($node, q{SELECT count(*) <= 1 FROM vecsync.batch}, 't'), 'what is older than the retention goes');
-sql(q{ALTER SYSTEM SET vecsync.log_retention = 0; SELECT pg_reload_conf(); SELECT pg_sleep(0.2); UPDATE docs SET body = 'unseen'});
+VecsyncNode::set($node, 'vecsync.log_retention', 0);
+sql(q{UPDATE docs SET body = 'unseen'});
 VecsyncNode::settle($node, 'docs');
 ok(VecsyncNode::poll($node, 'SELECT count(*) FROM vecsync.batch', '0'), '0 logs nothing and forgets what was there');
-sql(q{ALTER SYSTEM RESET vecsync.log_retention; SELECT pg_reload_conf(); SELECT pg_sleep(0.2); UPDATE docs SET body = 'seen'});
+VecsyncNode::set($node, 'vecsync.log_retention', undef);
+sql(q{UPDATE docs SET body = 'seen'});
 VecsyncNode::settle($node, 'docs');
 is(sql('SELECT sum(upserts) FROM vecsync.batch'), '299', 'logging again');
 sql(q{SELECT vecsync.drop_vectorizer('docs')});

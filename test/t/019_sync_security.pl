@@ -42,10 +42,10 @@ is(sql(q{SELECT private_addresses FROM vecsync.model WHERE name = 'public'}), 'f
 like(as('operator', $create->('o', 'https://api.example.com/', q{, secret => 'file:/etc/passwd'})), qr/ERROR.*permission denied/s, 'no file of the server as a key');
 like(as('operator', q{SELECT vecsync.alter_model('public', '{"secret": "env:PATH"}')}), qr/ERROR.*permission denied/s, 'nor its environment');
 like(as('operator', "SET vecsync.allowed_urls = '$url'"), qr/ERROR.*permission denied/s, 'the list is the superuser\'s');
-sql("ALTER SYSTEM SET vecsync.allowed_urls = 'https://other.example.com/, $url'; SELECT pg_reload_conf(); SELECT pg_sleep(0.2)");
+VecsyncNode::set($node, 'vecsync.allowed_urls', "https://other.example.com/, $url");
 is(as('operator', $create->('listed', $url, q{, secret => 'k'})), 'listed', 'what is listed may be named, loopback or not');
 like(as('operator', $create->('o', 'https://api.example.com/')), qr/ERROR.*not covered/s, 'and then nothing else');
-sql('ALTER SYSTEM RESET vecsync.allowed_urls; SELECT pg_reload_conf(); SELECT pg_sleep(0.2)');
+VecsyncNode::set($node, 'vecsync.allowed_urls', undef);
 sql($create->('m', $url, q{, secret => 'k'}));
 is(as('operator', q{SELECT vecsync.alter_model('m', '{"max_batch": 7}')}), '', 'other options of a superuser\'s model');
 is(sql(q{SELECT private_addresses FROM vecsync.model WHERE name = 'm'}), 't', 'leave its rights alone');

@@ -5,6 +5,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use IPC::Run;
+use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep);
@@ -159,9 +160,11 @@ sql(q{SELECT vecsync.alter_vectorizer('papers', '{"model": "one"}', cutover => '
 is(sql(q{SELECT (SELECT count(*) FROM vecsync.vectorizer WHERE name ~ 'papers'), (SELECT count(*) FROM pg_class WHERE relname ~ 'papers')}), '0|0', 'DROP TABLE in the middle of a change');
 
 # ---- crash at the worst moments -----------------------------------------------------------------
+$service->scenario(%service, rules => [ { when => { request => [ 2, 1_000_000 ] }, hang => JSON::PP::true } ]);
 sql(q{SELECT vecsync.alter_vectorizer('docs', '{"model": "one", "content": "heading"}')});
 VecsyncNode::poll($node, q{SELECT embedded > 10 FROM vecsync.status WHERE vectorizer = 'generation 5 of docs'}, 't');
 $node->stop('immediate');
+$service->scenario(%service);
 $node->start;
 ok(generation('docs', 5), 'a change goes on after a crash');
 VecsyncNode::settle($node, 'docs');

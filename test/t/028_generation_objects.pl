@@ -5,6 +5,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use IPC::Run;
+use JSON::PP;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -106,16 +107,17 @@ is(sql(q{SELECT count(*) FROM pg_trigger WHERE tgrelid = 'docs'::regclass AND NO
 # ---- who waits for a row at the cut-over waits until it has the new vector ----------------------------
 sql(q{SELECT vecsync.alter_vectorizer('docs', '{"model": "two"}', cutover => 'manual')});
 VecsyncNode::settle($node, $_) for 'docs', 'generation 5 of docs';
-$service->scenario(dims => 8, key => '$model', rules => [ { when => { text => 'late' }, delay_ms => 4000 } ]);
+$service->scenario(dims => 8, key => '$model', rules => [ { when => { text => 'late' }, hang => JSON::PP::true } ]);
 sql(q{INSERT INTO docs VALUES (1000, 'late')});
 my ($waited, $complaints) = ('', '');
 my $waiting = IPC::Run::start([ 'psql', '-XAtq', '-h', $node->host, '-p', $node->port, '-c', q{SELECT vecsync.wait('docs', '120 s')},
 	'-c', q{SELECT embedding = expected_vector('late', 8, 'two') FROM docs WHERE id = 1000}, 'postgres' ], '<', \undef, '>', \$waited, '2>', \$complaints);
 VecsyncNode::poll($node, q{SELECT count(*) FROM pg_stat_activity WHERE query ~ '^SELECT vecsync.wait' AND wait_event_type = 'Extension'}, '1');
 sql(q{SELECT vecsync.cutover('docs')});
+$service->scenario(dims => 8, key => '$model');
+$service->release;
 $waiting->finish;
 is("$waited$complaints", "t\nt\n", 'a wait goes on over the cut-over');
-$service->scenario(dims => 8, key => '$model');
 sql(q{DELETE FROM docs WHERE id = 1000});
 no_retired('the generation that was waited for goes');
 

@@ -135,7 +135,7 @@ for my $case (@bad)
 		my $start = time;
 		my ($status, $out, $err) = $node->psql('postgres', "SET vecsync.query_timeout = '1s'; $query)");
 		ok($status == 0 && $out eq $plain && $err =~ /WARNING:  model "$model" did not rerank/, "$model, $what: unreranked rows and a warning") or diag("$out, $err");
-		cmp_ok(time - $start, '<', 5, 'in time');
+		cmp_ok(time - $start, '<', 20, 'in time');
 		($status, $out, $err) = $node->psql('postgres', "SET vecsync.query_timeout = '300ms'; $query, rerank_error => 'error')");
 		ok($status != 0 && $err =~ /ERROR:  model "$model" did not rerank/, "$model, $what: an error when asked for");
 		$service->release;

@@ -5,6 +5,7 @@
 #   VecsyncNode::settle($node, 'albums');                  waits until the queue is worked off
 #   VecsyncNode::in_step($node, 'albums', 'expression', 'what');   every vector is that of its current text
 #   VecsyncNode::poll($node, 'SELECT ...', 'value', seconds);   waits until the query answers that
+#   VecsyncNode::set($node, 'vecsync.proxy', 'value');     for the whole server; undef resets.  Sessions from now on have it
 #   my $session = VecsyncNode::session($node, on_error_stop => 0);   a psql of its own, as background_psql makes it
 #
 # The seconds of a wait are the least: a slow machine is given as long as PG_TEST_TIMEOUT_DEFAULT says.
@@ -21,6 +22,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 our $dims;
+my $settings = 0;
 
 sub start
 {
@@ -88,6 +90,17 @@ sub poll
 	}
 	diag("$query: got '$got', wanted '$wanted'");
 	return 0;
+}
+
+# A session has what the postmaster has, which tells its processes of a change before it starts another one.
+sub set
+{
+	my ($node, $name, $value) = @_;
+	my $mark = 'vecsync_test.set_' . ++$settings;
+	$node->safe_psql('postgres', defined $value ? "ALTER SYSTEM SET $name = '$value'" : "ALTER SYSTEM RESET $name");
+	$node->append_conf('postgresql.conf', "$mark = 'known'");
+	$node->reload;
+	return poll($node, "SELECT current_setting('$mark', true)", 'known');
 }
 
 # The whole status, for a failed test.
