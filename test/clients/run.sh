@@ -96,7 +96,7 @@ one_client() {
 	(export PGHOST=127.0.0.1 PGDATABASE=$name PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$tree/test/server CASES=$logs/cases.json
 		export -f "command_$language"
 		export work tree kept
-		timeout -k 10 180 bash -c "command_$language $client") >>"$log" 2>&1
+		timeout -k 10 600 bash -c "command_$language $client") >>"$log" 2>&1
 	status=$?
 	# statistics of a session that has ended arrive at once from 15 on, but not before the session has ended
 	"$bin/psql" -qAtX -d "$name" -v ON_ERROR_STOP=1 >>"$log" 2>&1 <<-'SQL' || status=1
