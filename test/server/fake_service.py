@@ -18,6 +18,7 @@ import os
 import random
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -325,6 +326,18 @@ async def watch_parent(parent, stop):
     stop.set()
 
 
+def listen(host, port):
+    """A socket that listens.  While a service is away, its port may become a client's: that is waited for."""
+    until = time.monotonic() + 50
+    while True:
+        try:
+            return socket.create_server((host, port), backlog=1024)
+        except OSError:
+            if port == 0 or time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+
+
 async def run(args):
     spec = {}
     if args.scenario:
@@ -341,7 +354,7 @@ async def run(args):
         app.router.add_post("/release", service.release)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
-        plain = web.TCPSite(runner, args.host, args.port, backlog=1024)
+        plain = web.SockSite(runner, listen(args.host, args.port), backlog=1024)
         await plain.start()
         ports = [runner.addresses[0][1]]
         if args.tls:

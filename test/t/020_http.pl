@@ -175,7 +175,7 @@ $service->scenario(dims => 8, rules => [ { status => 400, message => "ü" x 1000
 my $long = embed({}, 'x')->{error};
 ok(length($long) < 300 && $long =~ /ü\.\.\.$/, 'a long reason is cut between characters');
 
-for my $case ([ 7, 7000, 7000 ], [ '0.25', 250, 250 ], [ { date => 5 }, 3000, 6000 ], [ { date => -60 }, 0, 0 ], [ 'soon', -1, -1 ],
+for my $case ([ 7, 7000, 7000 ], [ '0.25', 250, 250 ], [ { date => 100 }, 20000, 101000 ], [ { date => -60 }, 0, 0 ], [ 'soon', -1, -1 ],
 	[ 1e9, 86400000, 86400000 ])
 {
 	my ($after, $low, $high) = @$case;
