@@ -48,6 +48,7 @@ sub fill
 {
 	my ($type, $dims, $rows, $expression) = @_;
 	$node->safe_psql('postgres', qq{
+		SELECT setseed(0.5);
 		DROP TABLE IF EXISTS t, t_q;
 		CREATE TABLE t (id int, v $type($dims));
 		CREATE TABLE t_q (id int, v $type($dims));
