@@ -14,7 +14,7 @@ $node->safe_psql('postgres', q{SELECT vecsync.pause('t'); INSERT INTO t SELECT i
 $node->safe_psql('postgres', q{INSERT INTO t SELECT i, 'row ' || i FROM generate_series(20001, 40000) i});
 is($node->safe_psql('postgres', 'SELECT rows, embedded, pending, state FROM vecsync.status'), '40000|0|40000|paused', 'status counts a large backlog as it is');
 $node->safe_psql('postgres', q{SELECT vecsync.resume('t')});
-ok(VecsyncNode::settle($node, 't', 180), 'worked off');
+ok(VecsyncNode::settle($node, 't', 900), 'worked off');
 VecsyncNode::in_step($node, 't', 'body', 'all of it');
 cmp_ok($service->stats->{requests}, '<=', 340, 'in full batches');
 
