@@ -84,7 +84,10 @@ check_install() {
 # ("unit-frontend: FILE..."); they are compiled with FRONTEND and the sanitizers; from
 # 17 on libpgcommon has the encoding functions under their private names.
 unit_tests() {
-	local source name rooms frontend f
+	local source name rooms frontend f libraries
+	# the static libraries: with the modules in Debian's packages, in the folder of libpq where PostgreSQL is built from source
+	libraries=$("$PG_CONFIG" --libdir)
+	libraries=${libraries#"$pg"}
 	for source in "$tree"/test/unit/*.c; do
 		name=$(basename "$source" .c)
 		{ [ -e "$source" ] && wanted "unit/$name"; } || continue
@@ -94,7 +97,7 @@ unit_tests() {
 			frontend+=("$tree"/src/*/"$f.c")
 		done
 		[ ${#frontend[@]} = 0 ] || frontend=(-DFRONTEND -DUSE_PRIVATE_ENCODING_FUNCS -fsanitize=address,undefined -fno-sanitize-recover=all
-			-I"$("$PG_CONFIG" --includedir-server)" "${frontend[@]}" -L"$("$PG_CONFIG" --pkglibdir)" -lpgcommon -lpgport)
+			-I"$("$PG_CONFIG" --includedir-server)" "${frontend[@]}" -L"$("$PG_CONFIG" --pkglibdir)" -L"$libraries" -lpgcommon -lpgport)
 		gcc -O2 -g -Wall -Wextra -Werror -I"$tree/src" -o "$logs/$name" "$source" ${frontend[@]+"${frontend[@]}"} \
 			$(for r in $rooms; do ls "$tree/src/$r"/*.o; done) -lm >"$logs/$name.log" 2>&1 &&
 			as_pg env ASAN_OPTIONS=detect_leaks=0 "$logs/$name" >>"$logs/$name.log" 2>&1
