@@ -121,6 +121,24 @@ REVOKE ALL ON FUNCTION vecsync.create_model FROM PUBLIC;
 COMMENT ON FUNCTION vecsync.create_model IS
 'Registers a service under a name and returns the name. url: of the service, with or without the path of the request; provider: the form of its requests (openai); dimensions: of its vectors, asked from the service with one request when NULL; secret: the name of a key set by set_secret, env:VARIABLE or file:PATH (these two for superusers only); parameters: JSON members added to each request, the other two to those for documents and for queries; max_batch and max_batch_bytes: texts and bytes of text in one request; max_inflight: requests at a time; rate_limit: requests a minute; token_limit: tokens a minute, estimated from the bytes of the texts and corrected by what the service reports. Superusers may name any host; others only hosts with public addresses, or what vecsync.allowed_urls lists when it is set. Errors: 42501 a secret of the server''s, or one that must not be sent to this URL, 42710 exists already, 22023 bad URL or provider, 08000 and its class when the service cannot be asked.';
 
+CREATE FUNCTION vecsync._check_model_owner(model text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    owner regrole;
+BEGIN
+    SELECT m.owner INTO owner FROM vecsync.model m WHERE m.name = model FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('model "%s" does not exist', model);
+    ELSIF NOT pg_has_role(vecsync._registrar(), owner, 'USAGE') THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('must be owner of model "%s"', model);
+    END IF;
+END
+$function$;
+
+REVOKE ALL ON FUNCTION vecsync._check_model_owner FROM PUBLIC;
+
 CREATE FUNCTION vecsync.alter_model(name text, options jsonb, same_vectors boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -142,7 +160,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown option "%s"', unknown),
             HINT = 'Options are url, model, provider, secret, parameters, document_parameters, query_parameters, max_batch, max_batch_bytes, max_inflight, rate_limit, token_limit and timeout.';
     END IF;
-    PERFORM FROM vecsync.model m WHERE m.name = alter_model.name FOR UPDATE;    -- waits for vectorizers being made
+    PERFORM vecsync._check_model_owner(name);   -- waits for vectorizers being made
     SELECT v.name INTO user_of_it
     FROM vecsync.vectorizer v JOIN vecsync.model m ON m.name = v.model, jsonb_populate_record(m, options) n
     WHERE m.name = alter_model.name AND NOT same_vectors
@@ -167,9 +185,6 @@ BEGIN
                        SELECT x.* FROM vecsync._check_model(m.kind, n.provider, n.url, n.secret) x
                        WHERE options ?| ARRAY['url', 'provider', 'secret']) c)
     WHERE m.name = alter_model.name;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('model "%s" does not exist', name);
-    END IF;
     PERFORM vecsync._check_model_secret(name);
 EXCEPTION WHEN check_violation THEN
     GET STACKED DIAGNOSTICS broken = CONSTRAINT_NAME;
@@ -183,7 +198,7 @@ $function$;
 REVOKE ALL ON FUNCTION vecsync.alter_model FROM PUBLIC;
 
 COMMENT ON FUNCTION vecsync.alter_model IS
-'Changes options of a model: a JSON object of create_model''s arguments (not name, kind or dimensions). Takes effect at commit, also for requests that wait. What changes the vectors of a model in use (model, parameters and document_parameters but for their headers) is refused unless same_vectors says that it does not: vecsync.alter_vectorizer() moves a vectorizer to another model. Whoever changes the URL, the provider or the secret becomes the owner of the model. Errors: 42501 the secret must not be sent to the URL, 42704 no such model, 22023 unknown option, bad URL or parameters, 55006 vectorizers have vectors of it.';
+'Changes options of a model: a JSON object of create_model''s arguments (not name, kind or dimensions). Takes effect at commit, also for requests that wait. What changes the vectors of a model in use (model, parameters and document_parameters but for their headers) is refused unless same_vectors says that it does not: vecsync.alter_vectorizer() moves a vectorizer to another model. Whoever changes the URL, the provider or the secret becomes the owner of the model. Only the model''s owner, its members and superusers. Errors: 42501 not the owner, or the secret must not be sent to the URL, 42704 no such model, 22023 unknown option, bad URL or parameters, 55006 vectorizers have vectors of it.';
 
 CREATE FUNCTION vecsync.set_secret(name text, value text, urls text[] DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -204,20 +219,34 @@ REVOKE ALL ON FUNCTION vecsync.set_secret FROM PUBLIC;
 COMMENT ON FUNCTION vecsync.set_secret IS
 'Keeps a service''s key under a name; a NULL value forgets it. It is sent to URLs that begin with one of urls, whoever made the model; when urls is NULL, to those of models that the caller or a superuser has made. Nobody can read it back, pg_dump leaves it out, and it appears in no message. The statement itself may be logged by log_statement: prefer env: or file: where that matters. Errors: 42501 another role has set a secret of that name.';
 
+CREATE OR REPLACE FUNCTION vecsync.drop_model(name text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    user_of_it text;
+BEGIN
+    PERFORM vecsync._check_model_owner(name);
+    SELECT v.name INTO user_of_it FROM vecsync.vectorizer v WHERE v.model = drop_model.name ORDER BY v.name LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
+            MESSAGE = format('cannot drop model "%s" because vectorizer "%s" uses it', name, user_of_it),
+            HINT = 'Drop the vectorizer first with vecsync.drop_vectorizer().';
+    END IF;
+    DELETE FROM vecsync.model m WHERE m.name = drop_model.name;
+END
+$function$;
+
+COMMENT ON FUNCTION vecsync.drop_model IS 'Forgets a model that no vectorizer uses. Only the model''s owner. Errors: 42501 not the owner, 42704 no such model, 2BP01 still in use.';
+
 CREATE FUNCTION vecsync._set_model_user(model text, grantee text, may_use boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $function$
 #variable_conflict use_variable
 DECLARE
-    m record;
     role regrole := CASE WHEN lower(grantee) = 'public' THEN 0::oid::regrole ELSE quote_ident(grantee)::regrole END;
 BEGIN
-    SELECT * INTO m FROM vecsync.model x WHERE x.name = model FOR UPDATE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('model "%s" does not exist', model);
-    ELSIF NOT pg_has_role(vecsync._registrar(), m.owner, 'USAGE') THEN
-        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('must be owner of model "%s"', model);
-    END IF;
+    PERFORM vecsync._check_model_owner(model);
     UPDATE vecsync.model x SET users = CASE WHEN may_use THEN array_append(array_remove(x.users, role), role) ELSE array_remove(x.users, role) END
     WHERE x.name = model;
 END
@@ -562,6 +591,7 @@ CREATE OR REPLACE FUNCTION vecsync._on_drop() RETURNS event_trigger
 AS $function$
 DECLARE
     v record;
+    vectors name;
 BEGIN
     -- a partition goes with its triggers: the rows it had may have left chunks behind
     PERFORM vecsync._sweep(x.id) FROM vecsync.vectorizer x
@@ -579,10 +609,16 @@ BEGIN
         DELETE FROM vecsync.vectorizer x WHERE x.id = v.id;
         DELETE FROM vecsync.queue q WHERE q.vectorizer = v.id;
         PERFORM vecsync._drop_triggers(v.id, v.source);
+        PERFORM vecsync._drop_partition_triggers(v.id, v.name);
         IF EXISTS (SELECT FROM pg_class WHERE oid = v.content_view) THEN
             EXECUTE format('DROP VIEW %s', v.content_view);
         END IF;
         PERFORM vecsync._drop_search(v.id, v.name, v.source, v.search_view);
+        SELECT a.attname INTO vectors FROM pg_attribute a
+        WHERE a.attrelid = v.source AND NOT a.attisdropped AND a.attname ~ format('^vecsync_%s_vector_', v.id);
+        IF FOUND THEN   -- of a generation in the making, or a replaced one
+            EXECUTE format('ALTER TABLE %s DROP COLUMN %I', v.source, vectors);
+        END IF;
         IF EXISTS (SELECT FROM pg_class WHERE oid = v.chunk_table) THEN
             EXECUTE format('DROP TABLE %s CASCADE', v.chunk_table);
         END IF;
@@ -773,6 +809,22 @@ BEGIN
 END
 $function$;
 
+CREATE FUNCTION vecsync._try_index(id integer, target regclass, target_column name, metric text, index jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET client_min_messages = warning
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    trial text;
+BEGIN
+    SELECT format('%I.%I', n.nspname, vecsync._object_name(id, 'trial', c.relname)) INTO trial
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = target;
+    EXECUTE format('CREATE TABLE %s (%I %s)', trial, target_column,
+                   (SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a WHERE a.attrelid = target AND a.attname = target_column));
+    PERFORM vecsync._create_index(trial::regclass, target_column, metric, index);
+    EXECUTE format('DROP TABLE %s', trial);
+END
+$function$;
+
 CREATE FUNCTION vecsync._prepare_indexes(v vecsync.vectorizer, id integer, target regclass, target_column name, metric text,
         index jsonb) RETURNS jsonb
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -785,6 +837,7 @@ DECLARE
 BEGIN
     IF index IS NOT NULL THEN
         IF index->>'method' = 'ivfflat' THEN
+            PERFORM vecsync._try_index(id, target, target_column, metric, index);
             RETURN index;
         END IF;
         PERFORM vecsync._create_index(target, target_column, metric, index);
@@ -792,6 +845,9 @@ BEGIN
     END IF;
     FOR i IN SELECT * FROM vecsync._vector_indexes(coalesce(v.chunk_table, v.source), old_column) LOOP
         IF i.method = 'ivfflat' THEN
+            IF i.opclass = 'vector_' || v.metric || '_ops' THEN
+                PERFORM vecsync._try_index(id, target, target_column, metric, '{"method": "ivfflat"}');
+            END IF;
             pending := '{"method": "as before"}';
         ELSE
             PERFORM vecsync._repeat_index(i, vecsync._index_alias(id, i.index_name),
@@ -1150,7 +1206,8 @@ CREATE TABLE vecsync.suspended (
     digest text,                    -- of the keys and texts before; NULL: only the view of the chunks is away
     content_view text,
     search_view text,
-    statements text[] NOT NULL
+    statements text[] NOT NULL,
+    moves text[]                    -- of views that are made again in a schema of their own
 );
 
 REVOKE ALL ON vecsync.suspended FROM PUBLIC;
@@ -1162,21 +1219,25 @@ CREATE FUNCTION vecsync._run_as_owner(source regclass, statement text) RETURNS v
 
 REVOKE ALL ON FUNCTION vecsync._run_as_owner(regclass, text) FROM PUBLIC;
 
-CREATE FUNCTION vecsync._view_statements(view regclass) RETURNS SETOF text
+CREATE FUNCTION vecsync._view_statements(view regclass, schema name) RETURNS SETOF text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT format('CREATE VIEW %s %s AS %s', c.oid::regclass, 'WITH (' || array_to_string(c.reloptions, ', ') || ')',
-                  pg_get_viewdef(c.oid))
-    FROM pg_class c WHERE c.oid = _view_statements.view
+    WITH v AS (SELECT c.*, CASE WHEN schema IS NULL THEN c.oid::regclass::text ELSE format('%I.%I', schema, c.relname) END AS name
+               FROM pg_class c WHERE c.oid = view)
+    SELECT format('CREATE VIEW %s WITH (%s) AS %s', v.name, array_to_string(v.reloptions, ', '), pg_get_viewdef(v.oid)) FROM v
     UNION ALL
-    SELECT format('ALTER VIEW %s OWNER TO %I', c.oid::regclass, pg_get_userbyid(c.relowner)) FROM pg_class c WHERE c.oid = _view_statements.view
+    SELECT format('ALTER VIEW %s OWNER TO %I', v.name, pg_get_userbyid(v.relowner)) FROM v
     UNION ALL
-    SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, c.oid::regclass, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
+    SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, v.name, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
                   CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-    FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = _view_statements.view AND a.grantee <> c.relowner;
+    FROM v, aclexplode(v.relacl) a WHERE a.grantee <> v.relowner;
 END;
 
 REVOKE ALL ON FUNCTION vecsync._view_statements FROM PUBLIC;
+
+CREATE FUNCTION vecsync._scratch_schema(id integer) RETURNS name
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+RETURN format('vecsync_%s_scratch', id)::name;
 
 CREATE FUNCTION vecsync._suspend(id integer, digest text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -1187,6 +1248,8 @@ DECLARE
     views regclass[];
     view regclass;
     made text[];
+    moves text[];
+    scratch name;
     dropped text[] := '{}';
     statement text;
 BEGIN
@@ -1194,14 +1257,19 @@ BEGIN
     IF digest IS NULL THEN
         view := to_regclass(vecsync._chunks_view(v.chunk_table, v.name));
         IF view IS NOT NULL THEN
-            INSERT INTO vecsync.suspended (vectorizer, statements) SELECT id, array_agg(w.s) FROM (SELECT vecsync._view_statements(view) OFFSET 1) w(s);
+            INSERT INTO vecsync.suspended (vectorizer, statements) SELECT id, array_agg(w.s) FROM (SELECT vecsync._view_statements(view, NULL) OFFSET 1) w(s);
             EXECUTE format('DROP VIEW %s', view);
         END IF;
         RETURN;
     END IF;
     views := array_remove(ARRAY[v.content_view, v.search_view, to_regclass(vecsync._chunks_view(v.chunk_table, v.name))], NULL);
+    -- the owner makes them, and need not have the right to make something where they are
+    IF EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY (views) AND NOT has_schema_privilege(c.relowner, c.relnamespace, 'CREATE')) THEN
+        scratch := vecsync._scratch_schema(id);
+        moves := ARRAY(SELECT format('ALTER VIEW %I.%I SET SCHEMA %s', scratch, c.relname, c.relnamespace::regnamespace) FROM pg_class c WHERE c.oid = ANY (views));
+    END IF;
     FOREACH view IN ARRAY views LOOP
-        made := made || ARRAY(SELECT vecsync._view_statements(view));
+        made := made || ARRAY(SELECT vecsync._view_statements(view, scratch));
         dropped := dropped || format('DROP VIEW %s', view);
     END LOOP;
     FOR statement IN
@@ -1220,7 +1288,7 @@ BEGIN
         made := made || statement;
     END LOOP;
     dropped := dropped || format('DROP TRIGGER IF EXISTS %I ON %s', vecsync._object_name(v.id, 'update', v.name), v.source);
-    INSERT INTO vecsync.suspended VALUES (id, digest, v.content_view::text, v.search_view::text, made);
+    INSERT INTO vecsync.suspended VALUES (id, digest, v.content_view::text, v.search_view::text, made, moves);
     -- so that _on_drop takes none of it for the user's wish
     UPDATE vecsync.vectorizer x SET content_view = 0, search_view = NULL WHERE x.id = _suspend.id;
     FOREACH statement IN ARRAY dropped LOOP
@@ -1262,9 +1330,19 @@ BEGIN
     LOOP
         PERFORM vecsync._run_as_owner(v.source, statement);
     END LOOP;
+    IF s.moves IS NOT NULL THEN
+        EXECUTE format('CREATE SCHEMA %I AUTHORIZATION %I', vecsync._scratch_schema(id),
+                       (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = v.source));
+    END IF;
     FOREACH statement IN ARRAY s.statements LOOP
         PERFORM vecsync._run_as_owner(v.source, statement);
     END LOOP;
+    IF s.moves IS NOT NULL THEN
+        FOREACH statement IN ARRAY s.moves LOOP
+            EXECUTE statement;
+        END LOOP;
+        EXECUTE format('DROP SCHEMA %I', vecsync._scratch_schema(id));
+    END IF;
     UPDATE vecsync.vectorizer x SET content_view = s.content_view::regclass, search_view = s.search_view::regclass WHERE x.id = _resume.id;
     IF v.chunk_table IS NULL THEN
         SELECT m.dimensions INTO dimensions FROM vecsync.model m WHERE m.name = v.model;
@@ -1403,11 +1481,14 @@ CREATE FUNCTION vecsync._queued_keys(id integer) RETURNS TABLE (key uuid)
 CREATE FUNCTION vecsync._failed_keys(id integer) RETURNS TABLE (key text[])
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_list_failed';
 
+CREATE FUNCTION vecsync._scans(id integer) RETURNS TABLE (op "char", after text[])
+    LANGUAGE c STRICT ROWS 1 AS 'MODULE_PATHNAME', 'digest_list_scans';
+
+CREATE FUNCTION vecsync._key_after(source regclass) RETURNS text
+    LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'digest_key_after';
+
 CREATE FUNCTION vecsync._note_digests(id integer, keys uuid[], digests bigint[]) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_note';
-
-CREATE FUNCTION vecsync._forget_digests(id integer) RETURNS void
-    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_forget';
 
 CREATE FUNCTION vecsync._enqueue(id integer, keys text[], rows integer, force boolean) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_enqueue';
@@ -1430,7 +1511,7 @@ CREATE FUNCTION vecsync._vector_schema() RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 RETURN (SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector');
 
-CREATE FUNCTION vecsync._queue_rows(name text, failed_only boolean) RETURNS bigint
+CREATE FUNCTION vecsync._queue_rows(name text, failed_only boolean, force boolean DEFAULT false) RETURNS bigint
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'vectorizer_resync';
 
 CREATE FUNCTION vecsync._enqueue_query(id integer, query text, force boolean) RETURNS bigint
@@ -1481,10 +1562,7 @@ BEGIN
         PERFORM set_config('search_path', caller_path, true);   -- the condition's names are the caller's
         RETURN vecsync._enqueue_query(v.id, query, force);
     END IF;
-    IF force AND NOT failed_only THEN
-        PERFORM vecsync._forget_digests(v.id);
-    END IF;
-    RETURN vecsync._queue_rows(name, failed_only);
+    RETURN vecsync._queue_rows(name, failed_only, force);
 END
 $function$;
 
@@ -1497,11 +1575,16 @@ END;
 COMMENT ON FUNCTION vecsync.resync IS
 'Has rows of the table looked at again, and returns how many: all, those for which a SQL condition over the table is true, or those in vecsync.failed. A row whose text is the one that its vector was made from is left as it is, and asks the service nothing, unless force is given. Only the owner of the table. Errors: 42704 no such vectorizer, 42501 not the owner, those of the condition.';
 
+CREATE FUNCTION vecsync._awaits_scan(v vecsync.vectorizer) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN format('EXISTS (SELECT FROM vecsync._scans(%s) c WHERE c.op OPERATOR(pg_catalog.<>) ''t'' AND (cardinality(c.after) OPERATOR(pg_catalog.=) 0 OR %s))',
+              v.id, coalesce(vecsync._key_after(v.source), 'true'));
+
 CREATE FUNCTION vecsync._verify_column(v vecsync.vectorizer, keys text, dimensions integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 RETURN format($query$
 SELECT p.problem, r.key
-FROM (SELECT ARRAY[%1$s] AS key, s.content, s.vector, s.content OPERATOR(pg_catalog.~) '[^[:space:]]' AS has_text FROM %2$s AS s) r
+FROM (SELECT ARRAY[%1$s] AS key, s.content, s.vector, s.content OPERATOR(pg_catalog.~) '[^[:space:]]' AS has_text, %6$s AS awaited FROM %2$s AS s) r
 LEFT JOIN vecsync._digests(%3$s) d ON d.key OPERATOR(pg_catalog.=) vecsync._key_digest(r.key)
 LEFT JOIN vecsync._queued_keys(%3$s) q ON q.key OPERATOR(pg_catalog.=) vecsync._key_digest(r.key)
 LEFT JOIN vecsync._failed_keys(%3$s) f ON f.key OPERATOR(pg_catalog.=) r.key,
@@ -1510,13 +1593,15 @@ LATERAL (SELECT CASE WHEN f.key IS NOT NULL THEN 'failed'
                      WHEN r.vector IS NULL THEN 'missing'
                      WHEN %4$s.vector_dims(r.vector) OPERATOR(pg_catalog.<>) %5$s THEN 'dimensions'
                      WHEN d.digest OPERATOR(pg_catalog.<>) vecsync._text_digest(r.content) THEN 'stale' END) p(problem)
-WHERE q.key IS NULL AND p.problem IS NOT NULL$query$, keys, v.content_view, v.id, vecsync._vector_schema(), dimensions);
+WHERE q.key IS NULL AND NOT r.awaited AND p.problem IS NOT NULL$query$, keys, v.content_view, v.id, vecsync._vector_schema(), dimensions,
+    vecsync._awaits_scan(v));
 
 CREATE FUNCTION vecsync._verify_chunks(v vecsync.vectorizer, keys text, dimensions integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 RETURN format($query$
 SELECT p.problem, coalesce(r.key, c.key) AS key
-FROM (SELECT ARRAY[%1$s] AS key, ARRAY(SELECT t.chunk FROM vecsync.chunk(s.content, %2$L, %3$s, %4$s) t ORDER BY t.seq) AS chunks FROM %5$s AS s) r
+FROM (SELECT ARRAY[%1$s] AS key, ARRAY(SELECT t.chunk FROM vecsync.chunk(s.content, %2$L, %3$s, %4$s) t ORDER BY t.seq) AS chunks,
+             %10$s AS awaited FROM %5$s AS s) r
 FULL JOIN (SELECT ARRAY[%1$s] AS key, array_agg(s.chunk ORDER BY s.chunk_seq) AS chunks,
                   bool_or(%6$s.vector_dims(s.embedding) OPERATOR(pg_catalog.<>) %7$s) AS other_dimensions
            FROM %8$s AS s GROUP BY 1) c ON c.key OPERATOR(pg_catalog.=) r.key
@@ -1527,9 +1612,10 @@ LATERAL (SELECT CASE WHEN f.key IS NOT NULL THEN 'failed'
                      WHEN c.key IS NULL THEN 'missing'
                      WHEN c.other_dimensions THEN 'dimensions'
                      WHEN c.chunks OPERATOR(pg_catalog.<>) r.chunks THEN 'stale' END) p(problem)
-WHERE q.key IS NULL AND p.problem IS NOT NULL$query$, keys, coalesce(v.chunking->>'method', 'none'),
+WHERE q.key IS NULL AND r.awaited IS NOT TRUE AND p.problem IS NOT NULL
+  AND (r.key IS NOT NULL OR NOT EXISTS (SELECT FROM vecsync._scans(%9$s) t WHERE t.op OPERATOR(pg_catalog.=) 't'))$query$, keys, coalesce(v.chunking->>'method', 'none'),
     coalesce(v.chunking->>'size', 'NULL'), coalesce(v.chunking->>'overlap', '0'), v.content_view, vecsync._vector_schema(), dimensions,
-    v.chunk_table, v.id);
+    v.chunk_table, v.id, vecsync._awaits_scan(v));
 
 CREATE FUNCTION vecsync._verify(name text, repair boolean, caller_path text) RETURNS TABLE (problem text, key jsonb)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -1547,6 +1633,11 @@ DECLARE
     n integer := 0;
     any_failed boolean := false;
 BEGIN
+    IF EXISTS (SELECT FROM vecsync._scans(v.id) s WHERE s.op <> 't') THEN
+        RAISE NOTICE USING MESSAGE = format('vectorizer "%s" is looking at all rows', v.name),
+            DETAIL = 'Rows that it has not reached yet are pending, and not verified.',
+            HINT = 'vecsync.wait() waits until it is through.';
+    END IF;
     -- the content's functions may need the caller's path; nothing below does
     -- and texts are those that the worker sees: by the time zone that sessions begin with
     PERFORM set_config('timezone', (SELECT s.reset_val FROM pg_settings s WHERE s.name = 'TimeZone'), true);
@@ -1585,7 +1676,7 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON FUNCTION vecsync.verify IS
-'Compares every row of the table with its vector, and returns those that are not as they should be, but for changes that are pending: missing (no vector), stale (made from another text), dimensions (not the model''s), orphan (chunks without a row, or a vector of a row without text), failed (in vecsync.failed). With repair all of these are queued, and mended in the background. Vectors that were imported into a column without keep_existing are taken for right. Only the owner of the table. Errors: 42704 no such vectorizer, 42501 not the owner.';
+'Compares every row of the table with its vector, and returns those that are not as they should be, but for changes that are pending and for rows that a scan of all rows (backfill, resync) has still to reach: missing (no vector), stale (made from another text), dimensions (not the model''s), orphan (chunks without a row, or a vector of a row without text), failed (in vecsync.failed). With repair all of these are queued, and mended in the background. Vectors that were imported into a column without keep_existing are taken for right. Only the owner of the table. Errors: 42704 no such vectorizer, 42501 not the owner.';
 
 CREATE FUNCTION vecsync._keep_existing(id integer, caller_path text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

@@ -593,6 +593,27 @@ catalog_key_columns(Oid relid, int *nkeys)
 	return keys;
 }
 
+/* (a > x) OR (a = x AND b > y): the rows behind a key, in a form that an index on (a, b) serves. */
+char *
+catalog_key_after(CatalogKeyColumn *keys, int nkeys, const char **columns, const char **values)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "%s %s %s::%s AND (", columns[0], keys[0].greater_equal, values[0],
+					 keys[0].type_name);
+	for (int i = 0; i < nkeys; i++)
+	{
+		appendStringInfoString(&buf, i > 0 ? " OR (" : "(");
+		for (int j = 0; j <= i; j++)
+			appendStringInfo(&buf, "%s%s %s %s::%s", j > 0 ? " AND " : "", columns[j],
+							 j < i ? keys[j].equal : keys[j].greater, values[j], keys[j].type_name);
+		appendStringInfoString(&buf, ")");
+	}
+	appendStringInfoString(&buf, ")");
+	return buf.data;
+}
+
 /* ---- extensions --------------------------------------------------------------------------- */
 
 bool

@@ -40,8 +40,9 @@ PG_FUNCTION_INFO_V1(digest_rows_as_owner);
 PG_FUNCTION_INFO_V1(digest_list);
 PG_FUNCTION_INFO_V1(digest_list_queued);
 PG_FUNCTION_INFO_V1(digest_list_failed);
+PG_FUNCTION_INFO_V1(digest_list_scans);
+PG_FUNCTION_INFO_V1(digest_key_after);
 PG_FUNCTION_INFO_V1(digest_note);
-PG_FUNCTION_INFO_V1(digest_forget);
 PG_FUNCTION_INFO_V1(digest_enqueue);
 PG_FUNCTION_INFO_V1(digest_enqueue_query);
 PG_FUNCTION_INFO_V1(digest_check_condition);
@@ -229,6 +230,33 @@ digest_list_failed(PG_FUNCTION_ARGS)
 	return rows_for_owner(fcinfo, "SELECT key FROM vecsync.dead_letter WHERE vectorizer = $1");
 }
 
+/* vecsync._scans(id int) -> (op "char", after text[]): of all rows, and up to which key they are done. */
+Datum
+digest_list_scans(PG_FUNCTION_ARGS)
+{
+	return rows_for_owner(fcinfo, "SELECT op, keys FROM vecsync.queue WHERE vectorizer = $1"
+						  " AND op IN ('s', 'a', 't')");
+}
+
+/* vecsync._key_after(source regclass) -> text: "the row s of the content view is behind the key c.after". */
+Datum
+digest_key_after(PG_FUNCTION_ARGS)
+{
+	int			nkeys;
+	CatalogKeyColumn *keys = catalog_key_columns(PG_GETARG_OID(0), &nkeys);
+	const char *columns[INDEX_MAX_KEYS];
+	const char *values[INDEX_MAX_KEYS];
+
+	for (int i = 0; i < nkeys; i++)
+	{
+		columns[i] = psprintf("s.k%d", i + 1);
+		values[i] = psprintf("c.after[%d]", i + 1);
+	}
+	if (nkeys == 0)
+		PG_RETURN_NULL();		/* the key is gone */
+	PG_RETURN_TEXT_P(cstring_to_text(catalog_key_after(keys, nkeys, columns, values)));
+}
+
 /*
  * vecsync._rows_as_owner(id int, query text) -> setof record
  *
@@ -279,21 +307,6 @@ digest_note(PG_FUNCTION_ARGS)
 	catalog_check_owner(PG_GETARG_INT32(0));
 	catalog_enter(&scope);
 	run(DIGEST_WRITE_SQL, 3, types, values);
-	catalog_leave(&scope);
-	PG_RETURN_VOID();
-}
-
-/* vecsync._forget_digests(id int): so that every row that is queued is embedded. */
-Datum
-digest_forget(PG_FUNCTION_ARGS)
-{
-	CatalogScope scope;
-	Oid			type = INT4OID;
-	Datum		id = PG_GETARG_DATUM(0);
-
-	catalog_check_owner(PG_GETARG_INT32(0));
-	catalog_enter(&scope);
-	run("DELETE FROM vecsync.digest WHERE vectorizer = $1", 1, &type, &id);
 	catalog_leave(&scope);
 	PG_RETURN_VOID();
 }

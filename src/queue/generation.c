@@ -311,7 +311,7 @@ generation_unfinished(PG_FUNCTION_ARGS)
 	catalog_check_owner(PG_GETARG_INT32(0));
 	catalog_check_owner(PG_GETARG_INT32(1));
 	catalog_enter(&scope);
-	(void) run("SELECT coalesce(bool_or(op = 's'), false)"
+	(void) run("SELECT coalesce(bool_or(op IN ('s', 'a')), false)"
 			   " OR coalesce(sum(rows) FILTER (WHERE op IN ('k', 'f')), 0) > " CppAsString2(COMPARE_ROWS) ","
 			   " (SELECT pending_index IS NOT NULL FROM vecsync.vectorizer WHERE id = $2),"
 			   " EXISTS (SELECT FROM vecsync.dead_letter n WHERE n.vectorizer = $2 AND NOT EXISTS"

@@ -16,6 +16,7 @@
 #define QUEUE_OP_KEYS		'k'
 #define QUEUE_OP_FORCED		'f'		/* the same, but the vectors of these rows are not trusted */
 #define QUEUE_OP_SCAN		's'
+#define QUEUE_OP_SCAN_FORCED 'a'	/* the same of all rows */
 #define QUEUE_OP_TRUNCATE	't'		/* rows went without entries: by TRUNCATE, with a partition */
 
 /* An entry written by capture holds at most this many rows. */

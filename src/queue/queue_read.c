@@ -99,14 +99,15 @@ take_entry(QueueWindow *window, HeapTuple tuple, TupleDesc desc)
 	slot->entry = palloc0(sizeof(QueueEntry));
 	slot->entry->seq = seq;
 	slot->entry->rows = slot->entry->remaining = rows;
-	slot->entry->forced = op == QUEUE_OP_FORCED;
-	if (op == QUEUE_OP_SCAN)
+	slot->entry->forced = op == QUEUE_OP_FORCED || op == QUEUE_OP_SCAN_FORCED;
+	if (op == QUEUE_OP_SCAN || op == QUEUE_OP_SCAN_FORCED)
 	{
 		Backfill   *scan = palloc0(sizeof(Backfill));
 		Backfill  **link = &source->scans;
 
 		scan->public.seq = seq;
 		scan->public.counted = rows >= 0;
+		scan->forced = slot->entry->forced;
 		scan->public.after = queue_window_copy_array((ArrayType *) PG_DETOAST_DATUM(keys));
 		while (*link != NULL)
 			link = &(*link)->next;

@@ -439,6 +439,7 @@ queue_window_scan_chunk(QueueSource *public, ArrayType **keys, int nkeys, bool l
 	/* An empty last chunk is there to move the cursor past the end. */
 	chunk = palloc0(sizeof(QueueEntry));
 	chunk->scan = scan;
+	chunk->forced = scan->forced;
 	chunk->rows = chunk->remaining = nkeys;
 	chunk->end = queue_window_copy_array(nkeys > 0 ? keys[nkeys - 1] : scan->public.after);
 	if (nkeys > 0)

@@ -95,7 +95,7 @@ extern void queue_window_return(QueueItem *item, TimestampTz ready_at);
 extern void queue_window_done(QueueItem *item);
 extern void queue_window_finish(QueueWindow *window);
 
-/* ---- backfill: an entry of op 's' is read in chunks by its source's owner ---- */
+/* ---- backfill: an entry of op 's' or 'a' is read in chunks by its source's owner ---- */
 
 typedef struct QueueScan
 {

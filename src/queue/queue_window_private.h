@@ -23,7 +23,7 @@ struct QueueEntry
 	int64		seq;			/* hash key; 0 for a chunk of a scan */
 	int			remaining;		/* rows not yet done */
 	int			rows;
-	bool		forced;			/* of op QUEUE_OP_FORCED */
+	bool		forced;			/* of op QUEUE_OP_FORCED or QUEUE_OP_SCAN_FORCED */
 	char		status;			/* simplehash */
 	struct Backfill *scan;		/* chunk of this scan, else NULL */
 	struct QueueEntry *next;	/* next chunk of the scan */
@@ -76,6 +76,7 @@ typedef struct Backfill
 	struct Backfill *next;		/* further scans of the source wait */
 	QueueEntry *chunks;
 	QueueEntry *chunks_tail;
+	bool		forced;
 	bool		exhausted;
 	int64		done_rows;		/* since the cursor was last written */
 	bool		cursor_moved;

@@ -212,14 +212,16 @@ queue_retry_failed(int vectorizer)
 }
 
 /*
- * vecsync.resync(name, failed_only): look at every row again, or at the dead
- * letters; returns how many rows that is, as far as it is known.
+ * vecsync._queue_rows(name, failed_only, force): look at every row again, or at
+ * the dead letters; returns how many rows that is, as far as it is known.  An
+ * installation not yet updated has no third argument.
  */
 Datum
 vectorizer_resync(PG_FUNCTION_ARGS)
 {
 	CatalogVectorizer *v =
 		catalog_get_vectorizer(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
+	bool		force = PG_NARGS() > 2 && PG_GETARG_BOOL(2);
 	CatalogScope scope;
 	int64		rows;
 
@@ -236,8 +238,8 @@ vectorizer_resync(PG_FUNCTION_ARGS)
 		run(sql, 0, NULL, NULL, NULL);
 		rows = atoll(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
 		catalog_leave(&owner);
-		(void) queue_append(v->id, QUEUE_OP_SCAN, (int) Min(rows, PG_INT32_MAX),
-							construct_empty_array(TEXTOID));
+		(void) queue_append(v->id, force ? QUEUE_OP_SCAN_FORCED : QUEUE_OP_SCAN,
+							(int) Min(rows, PG_INT32_MAX), construct_empty_array(TEXTOID));
 	}
 	catalog_leave(&scope);
 	PG_RETURN_INT64(rows);

@@ -40,10 +40,24 @@ relation_changed(Datum arg, Oid relid)
 	}
 }
 
+/*
+ * A role or a membership changed: who may use a model, and whose key may be sent, has to be judged again.
+ * Comes at the begin of a transaction, so before rows are read for a request.
+ */
+static bool roles_changed = false;
+
+static void
+role_changed(Datum arg, int cacheid, uint32 hash)
+{
+	roles_changed = true;
+}
+
 void
 worker_config_init(void)
 {
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMMEMROLE, role_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, role_changed, (Datum) 0);
 }
 
 /* ---- SQL ---------------------------------------------------------------------- */
@@ -89,25 +103,19 @@ key_arrays(int nkeys)
 	return buf.data;
 }
 
-/* (a > x) OR (a = x AND b > y): the rows behind a key, in a form that an index on (a, b) serves. */
+/* The table's rows behind a key that is given by parameters. */
 static char *
 key_after(CatalogKeyColumn *keys, int nkeys)
 {
-	StringInfoData buf;
+	const char *columns[INDEX_MAX_KEYS];
+	const char *values[INDEX_MAX_KEYS];
 
-	initStringInfo(&buf);
-	appendStringInfo(&buf, "s.%s %s $1::%s AND (", quote_identifier(keys[0].name), keys[0].greater_equal,
-					 keys[0].type_name);
 	for (int i = 0; i < nkeys; i++)
 	{
-		appendStringInfoString(&buf, i > 0 ? " OR (" : "(");
-		for (int j = 0; j <= i; j++)
-			appendStringInfo(&buf, "%ss.%s %s $%d::%s", j > 0 ? " AND " : "", quote_identifier(keys[j].name),
-							 j < i ? keys[j].equal : keys[j].greater, j + 1, keys[j].type_name);
-		appendStringInfoString(&buf, ")");
+		columns[i] = psprintf("s.%s", quote_identifier(keys[i].name));
+		values[i] = psprintf("$%d", i + 1);
 	}
-	appendStringInfoString(&buf, ")");
-	return buf.data;
+	return catalog_key_after(keys, nkeys, columns, values);
 }
 
 /* With texts as the trigger makes them: by the types' output functions, and not by casts. */
@@ -228,13 +236,13 @@ build_sql(WorkerVectorizer *v)
 													quote_identifier(def->target_column),
 													key_equals(keys, v->nkeys, 2)));
 	v->scan_first_sql = MemoryContextStrdup(v->context,
-											psprintf("SELECT ARRAY[%s] FROM %s AS s ORDER BY %s LIMIT 512",
+											psprintf("SELECT ARRAY[%s] FROM %s AS s ORDER BY %s LIMIT %d",
 													 key_list(keys, v->nkeys, true), table,
-													 key_list(keys, v->nkeys, false)));
+													 key_list(keys, v->nkeys, false), WORKER_SCAN_ROWS));
 	v->scan_next_sql = MemoryContextStrdup(
-		v->context, psprintf("SELECT ARRAY[%s] FROM %s AS s WHERE %s ORDER BY %s LIMIT 512",
-							 key_list(keys, v->nkeys, true), table,
-							 key_after(keys, v->nkeys), key_list(keys, v->nkeys, false)));
+		v->context, psprintf("SELECT ARRAY[%s] FROM %s AS s WHERE %s ORDER BY %s LIMIT %d",
+							 key_list(keys, v->nkeys, true), table, key_after(keys, v->nkeys),
+							 key_list(keys, v->nkeys, false), WORKER_SCAN_ROWS));
 }
 
 /* A key that was set for other URLs than the model's is as good as none. */
@@ -251,8 +259,9 @@ worker_guard_secret(CatalogModel *model, MemoryContext context)
 
 /* ---- reload ----------------------------------------------------------------------- */
 
+/* A changed configuration is a reason to try at once. */
 static void
-load_models(void)
+load_models(bool configuration_changed)
 {
 	MemoryContext context =
 		AllocSetContextCreate(CurrentMemoryContext, "vecsync models", ALLOCSET_DEFAULT_SIZES);
@@ -284,8 +293,8 @@ load_models(void)
 		worker_guard_secret(copies, model->context);
 		model->def = copies;
 		model->seen = true;
-		/* A changed configuration is a reason to try at once. */
-		model->not_before = 0;
+		if (configuration_changed)
+			model->not_before = 0;
 	}
 	MemoryContextDelete(context);
 }
@@ -391,6 +400,7 @@ drop_vectorizer(WorkerVectorizer *v)
 	free_plan(&v->lock_plan);
 	free_plan(&v->write_plan);
 	free_plan(&v->delete_plan);
+	worker_sweep_end(v);
 	dlist_delete(&v->node);
 	MemoryContextDelete(v->context);
 	pfree(v);
@@ -406,7 +416,7 @@ reload(void)
 	dlist_foreach_modify(iter, &MyWorker->vectorizers)
 		dlist_container(WorkerVectorizer, node, iter.cur)->seen = false;
 
-	load_models();
+	load_models(true);
 	load_vectorizers();
 
 	dlist_foreach_modify(iter, &MyWorker->vectorizers)
@@ -496,9 +506,11 @@ worker_config_load(void)
 {
 	uint64		generation = worker_config_generation();
 	bool		reloaded = generation != MyWorker->config_generation;
+	bool		judge = roles_changed;
 
-	if (!reloaded && !MyWorker->sources_stale)
+	if (!reloaded && !judge && !MyWorker->sources_stale)
 		return false;
+	roles_changed = false;		/* what comes while we read is for the next time */
 
 	/* a snapshot younger than the generation, or a change in between would be taken for seen */
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -506,6 +518,11 @@ worker_config_load(void)
 	{
 		reload();
 		MyWorker->config_generation = generation;
+	}
+	else if (judge)
+	{
+		load_models(false);
+		relation_changed((Datum) 0, InvalidOid);
 	}
 	refresh_stale();
 	PopActiveSnapshot();

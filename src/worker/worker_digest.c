@@ -100,6 +100,7 @@ worker_digest_write(WorkerVectorizer *v, BatchRow **written, int nwritten, Batch
 		for (int i = 0; i < nwritten; i++)
 		{
 			keys[i] = key_digest(written[i]->item);
+			worker_sweep_keep(v, keys[i]);
 			digests[i] = Int64GetDatum(digest_text(written[i]->text, strlen(written[i]->text)));
 		}
 		values[1] = uuid_array(keys, nwritten);
@@ -116,34 +117,4 @@ worker_digest_write(WorkerVectorizer *v, BatchRow **written, int nwritten, Batch
 		if (SPI_execute_plan(delete_plan, values, NULL, false, 0) < 0)
 			elog(ERROR, "could not write vecsync.digest");
 	}
-}
-
-/* Does the table have no row?  As its owner. */
-static void
-find_row(void *arg)
-{
-	WorkerVectorizer *v = arg;
-	CatalogScope scope;
-
-	worker_enter_owner(v, &scope);
-	if (SPI_execute(psprintf("SELECT FROM %s LIMIT 1", catalog_relation_name(v->def->source)), true, 1) !=
-		SPI_OK_SELECT)
-		elog(ERROR, "could not read the table of vectorizer \"%s\"", v->def->name);
-	v->empty = SPI_processed == 0;
-	worker_leave_owner(&scope);
-}
-
-/* Rows went all at once.  If none is left, neither is a digest.  To forget one too many harms nobody. */
-void
-worker_digest_vanished(WorkerVectorizer *v)
-{
-	Oid			type = INT4OID;
-	Datum		id = Int32GetDatum(v->def->id);
-	ErrorData  *error = worker_try(find_row, v);
-
-	if (error != NULL)
-		FreeErrorData(error);
-	else if (v->empty && table_exists())
-		SPI_execute_with_args("DELETE FROM vecsync.digest WHERE vectorizer = $1", 1, &type, &id, NULL, false,
-							  0);
 }

@@ -264,6 +264,7 @@ work(void)
 		worked |= write_batch(&when);
 		worked |= make_batches(&when);
 		worked |= worker_generations(&when);
+		worked |= worker_sweep(&when);
 		send_batches(&when);
 		if (http_client_inflight(MyWorker->client) > 0)
 			(void) http_client_wait(MyWorker->client, 0, PG_WAIT_EXTENSION);

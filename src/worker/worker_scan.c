@@ -19,21 +19,52 @@ typedef struct ScanArgs
 	QueueScan  *scan;
 } ScanArgs;
 
+ArrayType **
+worker_scan_keys(WorkerVectorizer *v, ArrayType *after, int *nkeys)
+{
+	CatalogScope scope;
+	Oid			types[INDEX_MAX_KEYS];
+	Datum	   *texts;
+	int			n;
+	int			code;
+	ArrayType **keys;
+
+	deconstruct_array(after, TEXTOID, -1, false, TYPALIGN_INT, &texts, NULL, &n);
+	for (int i = 0; i < n; i++)
+		types[i] = TEXTOID;
+	worker_enter_owner(v, &scope);
+	/* the keys' texts are those of queue_key_string() */
+	(void) set_config_option("timezone", "UTC", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (n == 0)
+		code = SPI_execute(v->scan_first_sql, true, 0);
+	else
+		code = SPI_execute_with_args(v->scan_next_sql, n, types, texts, NULL, true, 0);
+	if (code != SPI_OK_SELECT)
+		elog(ERROR, "could not scan the rows of vectorizer \"%s\"", v->def->name);
+	*nkeys = (int) SPI_processed;
+	keys = palloc(sizeof(ArrayType *) * Max(*nkeys, 1));
+	for (int i = 0; i < *nkeys; i++)
+	{
+		bool		isnull;
+
+		keys[i] = DatumGetArrayTypePCopy(
+			SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	worker_leave_owner(&scope);
+	return keys;
+}
+
 static void
 scan_rows(void *arg)
 {
 	ScanArgs   *s = arg;
 	WorkerVectorizer *v = s->v;
-	CatalogScope scope;
-	Oid			types[INDEX_MAX_KEYS];
-	Datum	   *after;
-	int			n;
-	int			code;
 	ArrayType **keys;
 	int			nkeys;
 
 	if (!s->scan->counted)
 	{
+		CatalogScope scope;
 		bool		isnull;
 		int64		count;
 
@@ -46,29 +77,8 @@ scan_rows(void *arg)
 		queue_window_scan_count(v->source, count);
 	}
 
-	deconstruct_array(s->scan->after, TEXTOID, -1, false, TYPALIGN_INT, &after, NULL, &n);
-	for (int i = 0; i < n; i++)
-		types[i] = TEXTOID;
-	worker_enter_owner(v, &scope);
-	/* the keys' texts are those of queue_key_string() */
-	(void) set_config_option("timezone", "UTC", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	if (n == 0)
-		code = SPI_execute(v->scan_first_sql, true, 0);
-	else
-		code = SPI_execute_with_args(v->scan_next_sql, n, types, after, NULL, true, 0);
-	if (code != SPI_OK_SELECT)
-		elog(ERROR, "could not scan the rows of vectorizer \"%s\"", v->def->name);
-	nkeys = (int) SPI_processed;
-	keys = palloc(sizeof(ArrayType *) * Max(nkeys, 1));
-	for (int i = 0; i < nkeys; i++)
-	{
-		bool		isnull;
-
-		keys[i] = DatumGetArrayTypePCopy(
-			SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-	}
-	worker_leave_owner(&scope);
-	queue_window_scan_chunk(v->source, keys, nkeys, nkeys < 512);
+	keys = worker_scan_keys(v, s->scan->after, &nkeys);
+	queue_window_scan_chunk(v->source, keys, nkeys, nkeys < WORKER_SCAN_ROWS);
 }
 
 /* Read the next chunk of keys of a backfill, when it wants one.  Inside a transaction. */

@@ -62,7 +62,7 @@ typedef struct WorkerVectorizer
 	dlist_head	batches;
 	int			inflight;		/* rows in batches */
 	bool		dead_letters;	/* there may be some */
-	bool		empty;			/* the table, when it was last looked */
+	bool		sweep_wanted;	/* rows went, and their digests may be left */
 	int			failures;		/* of our own SQL, in a row */
 	int			read_limit;		/* rows to read at once after reading failed; 0 = no limit */
 	TimestampTz not_before;
@@ -219,7 +219,6 @@ extern void worker_forget_failure(WorkerVectorizer *v, QueueItem *item);
 
 /* ---- worker_digest.c ---- */
 extern void worker_digest_compare(RenderArgs *r, bool *unchanged);
-extern void worker_digest_vanished(WorkerVectorizer *v);
 extern void worker_digest_write(WorkerVectorizer *v, BatchRow **written, int nwritten,
 								BatchRow **emptied, int nemptied);
 
@@ -243,7 +242,17 @@ extern void worker_note_retired(const CatalogVectorizer *def);
 extern bool worker_generations(TimestampTz *when);
 
 /* ---- worker_scan.c ---- */
+#define WORKER_SCAN_ROWS 512
+
 extern void worker_feed_scan(WorkerVectorizer *v);
+
+/* The table's next keys behind one (or from the start): WORKER_SCAN_ROWS of them, unless it ends there. */
+extern ArrayType **worker_scan_keys(WorkerVectorizer *v, ArrayType *after, int *nkeys);
+
+/* ---- worker_sweep.c ---- */
+extern bool worker_sweep(TimestampTz *when);
+extern void worker_sweep_keep(WorkerVectorizer *v, Datum key);
+extern void worker_sweep_end(WorkerVectorizer *v);
 
 /* ---- worker_progress.c ---- */
 extern WorkerProgress *worker_progress_slot(int vectorizer);

@@ -421,7 +421,7 @@ worker_forget_vanished(WorkerVectorizer *v)
 		worker_own_failure(v, error);
 		return;
 	}
-	worker_digest_vanished(v);
+	v->sweep_wanted = true;
 	(void) queue_retry_failed(v->def->id);
 	queue_window_vanished_done(v->source);
 	MyWorker->more_to_read = true;

@@ -28,6 +28,22 @@ import soak_work
 from soak_cluster import Cluster, Service
 
 
+class Progress:
+    """Patience with a slow machine: the time is up when nothing has moved for so long, not when there is much to do."""
+
+    def __init__(self, c, patience):
+        self.c, self.patience = c, patience
+        self.seen = None
+
+    def stopped(self):
+        pending, generations = self.c.execute("SELECT (SELECT coalesce(sum(pending), 0) FROM vecsync.status),"
+                                              " (SELECT array_agg((id, successor_of, retired)::text ORDER BY id) FROM vecsync.vectorizer)").fetchone()
+        if self.seen is None or pending < self.seen[0] or generations != self.seen[1]:
+            self.seen = pending, generations
+            self.until = time.monotonic() + self.patience
+        return time.monotonic() > self.until
+
+
 def settle(cluster, tables, patience):
     """Let everything be worked off under a service that is well.  Returns what did not come to rest."""
     with cluster.connect() as c:
@@ -41,9 +57,12 @@ def settle(cluster, tables, patience):
             for name in names:
                 if failed_only:
                     c.execute("SELECT vecsync.resync(%s, failed_only => true)", [name])
-                if not c.execute("SELECT vecsync.wait(%s, %s)", [name, f"{patience} s"]).fetchone()[0]:
-                    problems.append(f"{name} is not in step after {patience} s: "
-                                    + str(c.execute("SELECT * FROM vecsync.status WHERE vectorizer = %s", [name]).fetchone()))
+                progress = Progress(c, patience)
+                while not c.execute("SELECT vecsync.wait(%s, '5 s')", [name]).fetchone()[0]:
+                    if progress.stopped():
+                        problems.append(f"{name} is not in step and has not moved for {patience} s: "
+                                        + str(c.execute("SELECT * FROM vecsync.status WHERE vectorizer = %s", [name]).fetchone()))
+                        break
             if problems:
                 break
         return problems or settle_generations(c, patience)
@@ -51,11 +70,11 @@ def settle(cluster, tables, patience):
 
 def settle_generations(c, patience):
     """Changes of generations come to their end.  Returns those that did not."""
-    until = time.monotonic() + patience
+    progress = Progress(c, patience)
     query = "SELECT name FROM vecsync.vectorizer WHERE successor_of IS NOT NULL OR retired IS NOT NULL"
     while left := c.execute(query).fetchall():
-        if time.monotonic() > until:
-            return [f"{name} has not come to its end after {patience} s" for name, in left]
+        if progress.stopped():
+            return [f"{name} has not come to its end, and nothing has moved for {patience} s" for name, in left]
         for name, in c.execute("SELECT name FROM vecsync.vectorizer WHERE successor_of IS NOT NULL").fetchall():
             c.execute("SELECT vecsync.resync(name, failed_only => true) FROM vecsync.vectorizer WHERE name = %s AND successor_of IS NOT NULL", [name])
         time.sleep(1)
@@ -99,6 +118,7 @@ def main():
     print(f"seed {args.seed}, {args.duration:g} s", flush=True)
     os.makedirs(args.folder)
     rng = random.Random(args.seed)
+    started = time.monotonic()
     service = Service(args.folder, soak_chaos.CLEAN)
     cluster = Cluster(args.bindir, args.folder, "fsync = off")  # processes are killed here, not the machine
     try:
@@ -110,6 +130,7 @@ def main():
         changes, kills, problems = work(args, cluster, service, tables)
         service.play(soak_chaos.CLEAN)
         problems += settle(cluster, tables, 120)
+        print(f"at rest after {time.monotonic() - started:.0f} s", flush=True)
         problems += cluster.crashes()
         with cluster.connect() as c:
             rows, counts, told = soak_schema.audit(c, tables, service)

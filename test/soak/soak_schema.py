@@ -1,5 +1,6 @@
 """Random tables and vectorizers, and what the vector of each row has to be."""
 
+import functools
 
 from soak_cluster import expected
 
@@ -118,8 +119,13 @@ def create(c, rng, url):
     return tables
 
 
+@functools.cache
+def expect(text, model):
+    return expected.vector(text, DIMS, model)
+
+
 def same(vector, text, model):
-    return vector == expected.vector(text, DIMS, model)
+    return vector == expect(text, model)
 
 
 def audit_chunks(c, table, v, note):
@@ -184,8 +190,8 @@ def audit(c, tables, service):
                 elif not same(vector, text, v.model):
                     mismatched.append((where, vector))
             if mismatched:
-                asked = {tuple(expected.vector(t, DIMS, v.model)) for t in service.texts()}
-                current = {tuple(expected.vector(t, DIMS, v.model)) for t, in c.execute(f"SELECT ({content})::text FROM {relation}") if t}
+                asked = {tuple(expect(t, v.model)) for t in service.texts()}
+                current = {tuple(expect(t, v.model)) for t, in c.execute(f"SELECT ({content})::text FROM {relation}") if t}
                 for where, vector in mismatched:
                     known = tuple(vector) in asked and tuple(vector) not in current
                     note("stale" if known else "wrong", where)

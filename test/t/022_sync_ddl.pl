@@ -92,6 +92,18 @@ VecsyncNode::in_step($node, 'one', 'body', 'go on');
 VecsyncNode::in_step($node, 'away', 'body', 'go on');
 $_->quit for $swap, $alter;
 
+# the table's owner needs no right to make objects in its schema
+sql(q{CREATE SCHEMA shut; CREATE ROLE tenant; GRANT USAGE ON SCHEMA shut TO tenant; CREATE TABLE shut.docs (id int PRIMARY KEY, ns text, body text);
+	INSERT INTO shut.docs VALUES (1, 'x', 'a'); ALTER TABLE shut.docs OWNER TO tenant});
+VecsyncNode::vectorizer($node, $service, 'shut.docs', 'body', q{name => 'shut', namespace => 'ns'});
+VecsyncNode::vectorizer($node, $service, 'shut.docs', 'body', q{name => 'shut_pieces', chunking => '{"method": "words", "size": 3}'});
+my $owned = q{SELECT string_agg(c.oid::regclass || ' ' || c.relowner::regrole, ', ' ORDER BY c.relname) FROM pg_class c WHERE c.relnamespace = 'shut'::regnamespace AND c.relkind = 'v'};
+my $views = sql($owned);
+sql(q{SET ROLE tenant; ALTER TABLE shut.docs ALTER body TYPE varchar(100); UPDATE shut.docs SET body = 'b'});
+ok(step('shut') && step('shut_pieces'), 'a new type by an owner who may not make objects in the schema');
+VecsyncNode::in_step($node, 'shut.docs', 'body', 'is followed');
+is(sql($owned) . sql(q{SELECT count(*) FROM pg_namespace WHERE nspname ~ '^vecsync_'}), $views . '0', 'all is back in its place');
+
 sql(q{CREATE TABLE plain (id int PRIMARY KEY, body text); INSERT INTO plain VALUES (1, '007')});
 VecsyncNode::vectorizer($node, $service, 'plain', 'body');
 sql(q{ALTER TABLE plain ALTER body TYPE int USING body::int});
@@ -157,6 +169,8 @@ sub partitions
 		SELECT count(*) FILTER (WHERE c.k1 IS NULL) || ' missing, ' || count(*) FILTER (WHERE w.id IS NULL) || ' orphans'
 		FROM wanted w FULL JOIN $p_chunks c ON c.k1 = w.id AND c.k2 = w.region AND c.chunk_seq = w.seq AND c.chunk = w.chunk}),
 		'0 missing, 0 orphans', "$what: chunks in step");
+	my $digests = q{SELECT string_agg(((SELECT count(*) FROM vecsync.digest d WHERE d.vectorizer = v.id) - (SELECT count(*) FROM p))::text, ',') FROM vecsync.vectorizer v WHERE v.source = 'p'::regclass};
+	ok(VecsyncNode::poll($node, $digests, '0,0', 60), "$what: a digest for each row and no other");
 	return;
 }
 

@@ -70,6 +70,9 @@ fails(q{SELECT vecsync.alter_vectorizer('docs', '{"modell": "two"}')}, qr/22023.
 fails(q{SELECT vecsync.alter_vectorizer('docs', '{}')}, qr/22023.*no option/s, 'no option');
 fails(q{SELECT vecsync.alter_vectorizer('docs', '{"chunking": {"method": "words"}}')}, qr/0A000/, 'chunks need a table');
 fails(q{SELECT vecsync.alter_vectorizer('docs', '{"model": "two"}', cutover => 'soon')}, qr/22023.*invalid cutover/s, 'bad cutover');
+fails(q{SELECT vecsync.alter_vectorizer('docs', '{"model": "two", "index": {"method": "ivfflat", "lists": 0}}')}, qr/22023.*value 0 out of bounds for option "lists"/s, 'an index that the access method would refuse later');
+fails(q{SELECT vecsync.alter_vectorizer('docs', '{"model": "two", "metric": "l1", "index": {"method": "ivfflat"}}')}, qr/42704.*vector_l1_ops/s, 'nor knows');
+fails(q{SELECT vecsync.alter_vectorizer('docs', '{"model": "two", "index": {"method": "ivfflat", "m": 5}}')}, qr/22023.*unrecognized parameter "m"/s, 'nor has such an option');
 fails(q{SELECT vecsync.alter_vectorizer('docs', '{"content": "{nobody}"}')}, qr/42703/, 'unknown column');
 fails(q{SELECT vecsync.cutover('docs')}, qr/55000.*not being changed/s, 'nothing to cut over to');
 fails(q{SELECT vecsync.abandon('docs')}, qr/55000.*not being changed/s, 'nothing to abandon');

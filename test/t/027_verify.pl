@@ -76,7 +76,7 @@ fails(q{SELECT vecsync.resync('t', 'true) UNION SELECT (NULL')}, qr/ERROR/, 'a c
 fails(q{SELECT vecsync.resync('t', 'true', failed_only => true)}, qr/22023/, 'failed_only takes no condition');
 fails(q{SELECT vecsync.resync('nobody')}, qr/42704/, 'no such vectorizer');
 sql(q{CREATE ROLE stranger});
-for my $call (q{vecsync.resync('t', 'true')}, q{vecsync.resync('t', force => true)}, q{vecsync.verify('t', repair => true)}, q{vecsync._digests(1)}, q{vecsync._enqueue(1, '{1}', 1, true)}, q{vecsync._forget_digests(1)},
+for my $call (q{vecsync.resync('t', 'true')}, q{vecsync.resync('t', force => true)}, q{vecsync.verify('t', repair => true)}, q{vecsync._digests(1)}, q{vecsync._enqueue(1, '{1}', 1, true)}, q{vecsync._queue_rows('t', false, true)},
 	q{vecsync._queued_keys(1)}, q{vecsync._failed_keys(1)}, q{vecsync._note_digests(1, '{}', '{}')})
 {
 	fails("GRANT SELECT ON t TO stranger; SET ROLE stranger; SELECT $call", qr/42501/, "$call: only the owner");
@@ -94,9 +94,36 @@ VecsyncNode::settle($node, 't');
 is(found('t'), '-', 'force under way holds nothing up');
 $session->query_safe('ROLLBACK');
 $session->quit;
+# nor does force for all rows, which touches none of them itself
+$session = $node->background_psql('postgres');
+inputs('t');
+$session->query_safe(q{BEGIN; SELECT vecsync.resync('t', force => true)});
+is(sql(q{SELECT count(*) FROM vecsync.digest}), '600', 'force for all takes no digest away');
+$session->query_safe('COMMIT');
+$session->quit;
+is(inputs('t'), 599, 'and sends all that have a text');
 sql(q{TRUNCATE t});
 VecsyncNode::settle($node, 't');
 ok(VecsyncNode::poll($node, 'SELECT count(*) FROM vecsync.digest', '0'), 'TRUNCATE leaves no digests');
+
+# ---- while rows have yet to be reached -------------------------------------------------------------
+sql(q{CREATE TABLE far (id int PRIMARY KEY, body text); INSERT INTO far SELECT i, 'far ' || i FROM generate_series(1, 3000) i});
+$service->scenario(dims => 8, rules => [ { when => { text => 'far 2000\b' }, hang => JSON::PP::true } ]);
+sql(q{BEGIN; SELECT vecsync.create_vectorizer('far', model => 'm', content => 'body', index => NULL); SELECT vecsync.pause('far'); COMMIT});
+is(found('far'), '-', 'a backfill that has not begun: its rows are pending');
+sql(q{SELECT vecsync.resume('far')});
+ok(VecsyncNode::poll($node, q{SELECT q.keys FROM vecsync.queue q JOIN vecsync.vectorizer v ON v.id = q.vectorizer WHERE v.name = 'far'}, '{1536}', 120), 'a backfill half way');
+behind(q{UPDATE far SET embedding = NULL WHERE id IN (5, 2900)});
+my (undef, $told, $notice) = $node->psql('postgres', q{SELECT problem, key FROM vecsync.verify('far', repair => true)});
+is($told, 'missing|{"id": 5}', 'rows that it has not reached are not missing');
+like($notice, qr/NOTICE:  vectorizer "far" is looking at all rows/, 'and verify tells');
+$service->scenario(dims => 8);
+$service->release;
+VecsyncNode::settle($node, 'far');
+sql(q{SELECT vecsync.verify('far', repair => true)});
+VecsyncNode::settle($node, 'far');
+is(found('far') . sql(q{SELECT count(*) FROM far WHERE embedding IS DISTINCT FROM expected_vector(body, 8)}), '-0', 'the others are found when it is through');
+sql(q{DROP TABLE far CASCADE});
 
 # ---- partitions that come with rows --------------------------------------------------------------
 sql(q{CREATE TABLE parts (id int PRIMARY KEY, body text) PARTITION BY RANGE (id);

@@ -161,6 +161,26 @@ sql(q{SELECT vecsync.alter_vectorizer('papers', '{"model": "one"}', cutover => '
 is(sql(q{SELECT (SELECT count(*) FROM pg_class WHERE relname ~ 'vecsync_.*papers|papers_chunks'), (SELECT count(*) FROM pg_trigger WHERE tgname ~ 'vecsync' AND tgrelid::regclass::text ~ 'pa'),
 	(SELECT count(*) FROM pg_attribute WHERE attrelid = 'parts'::regclass AND attname ~ 'vecsync' AND NOT attisdropped)}), '0|0|0', 'dropped in the middle of a change: nothing is left');
 
+sql(q{CREATE TABLE cut (id int PRIMARY KEY, title text, body text) PARTITION BY RANGE (id); CREATE TABLE cut_1 PARTITION OF cut FOR VALUES FROM (0) TO (100);
+	INSERT INTO cut SELECT i, 'title ' || i, 'body ' || i FROM generate_series(1, 10) i;
+	SELECT vecsync.create_vectorizer('cut', model => 'one', content => '{title} {body}');
+	SELECT vecsync.create_vectorizer('cut', model => 'one', content => 'title', name => 'cut_pieces', destination => 'table')});
+VecsyncNode::settle($node, $_) for 'cut', 'cut_pieces';
+my $left = sub { return sql(qq{SELECT (SELECT count(*) FROM vecsync.vectorizer WHERE name ~ 'cut'), (SELECT count(*) FROM pg_trigger WHERE tgname ~ 'vecsync' AND tgrelid::regclass::text ~ 'cut'),
+	(SELECT count(*) FROM pg_class WHERE relname ~ 'vecsync_.*cut|cut_pieces'), (SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'cut'::regclass AND attnum > 0 AND NOT attisdropped)}) };
+$old = $node->background_psql('postgres');
+$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+change('cut', 'two', 'a change whose old generation stays, since somebody sees it');
+sql(q{SELECT vecsync.alter_vectorizer('cut', '{"model": "three"}', cutover => 'manual'), vecsync.alter_vectorizer('cut_pieces', '{"model": "two"}', cutover => 'manual')});
+sql(q{ALTER TABLE cut DROP COLUMN title CASCADE});
+is($left->(), '0|0|0|id body embedding', 'a used column dropped in the middle of a change takes all generations along');
+$old->query_safe('COMMIT');
+$old->quit;
+sql(q{SELECT vecsync.create_vectorizer('cut', model => 'one', content => 'body')});
+VecsyncNode::settle($node, 'cut');
+sql(q{SELECT vecsync.alter_vectorizer('cut', '{"model": "two"}', cutover => 'manual'); ALTER TABLE cut DROP COLUMN embedding CASCADE});
+is($left->(), '0|0|0|id body', 'and so does the column of vectors');
+
 sql(q{CREATE TABLE pairs (id int PRIMARY KEY, title text); SELECT vecsync.create_vectorizer('pairs', model => 'one', content => 'title')});
 my $changing = VecsyncNode::session($node);
 $changing->query_safe(q{BEGIN; SELECT vecsync.alter_vectorizer('pairs', '{"model": "two"}', cutover => 'manual')});

@@ -80,7 +80,7 @@ CREATE SEQUENCE vecsync.queue_seq AS bigint;
 CREATE TABLE vecsync.queue (
     seq bigint PRIMARY KEY,
     vectorizer integer NOT NULL,
-    op "char" NOT NULL,             -- k: keys to look at, f: to embed whatever their digests say, s: scan of the table from a key on, t: truncated
+    op "char" NOT NULL,             -- k: keys to look at, f: to embed whatever their digests say, s: scan of the table from a key on, a: the same as f, t: truncated
     rows integer NOT NULL,          -- how many rows the entry stands for; -1 = not counted yet (s)
     keys text[] NOT NULL,
     queued_at timestamptz NOT NULL

@@ -80,6 +80,24 @@ REVOKE ALL ON FUNCTION vecsync.create_model FROM PUBLIC;
 COMMENT ON FUNCTION vecsync.create_model IS
 'Registers a service under a name and returns the name. url: of the service, with or without the path of the request; provider: the form of its requests (openai); dimensions: of its vectors, asked from the service with one request when NULL; secret: the name of a key set by set_secret, env:VARIABLE or file:PATH (these two for superusers only); parameters: JSON members added to each request, the other two to those for documents and for queries; max_batch and max_batch_bytes: texts and bytes of text in one request; max_inflight: requests at a time; rate_limit: requests a minute; token_limit: tokens a minute, estimated from the bytes of the texts and corrected by what the service reports. Superusers may name any host; others only hosts with public addresses, or what vecsync.allowed_urls lists when it is set. Errors: 42501 a secret of the server''s, or one that must not be sent to this URL, 42710 exists already, 22023 bad URL or provider, 08000 and its class when the service cannot be asked.';
 
+-- Texts of everyone's tables go to a model's URL, so it is not for everyone who may make models of his own to change.
+CREATE FUNCTION vecsync._check_model_owner(model text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    owner regrole;
+BEGIN
+    SELECT m.owner INTO owner FROM vecsync.model m WHERE m.name = model FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('model "%s" does not exist', model);
+    ELSIF NOT pg_has_role(vecsync._registrar(), owner, 'USAGE') THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('must be owner of model "%s"', model);
+    END IF;
+END
+$function$;
+REVOKE ALL ON FUNCTION vecsync._check_model_owner FROM PUBLIC;
+
 CREATE FUNCTION vecsync.alter_model(name text, options jsonb, same_vectors boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -101,7 +119,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown option "%s"', unknown),
             HINT = 'Options are url, model, provider, secret, parameters, document_parameters, query_parameters, max_batch, max_batch_bytes, max_inflight, rate_limit, token_limit and timeout.';
     END IF;
-    PERFORM FROM vecsync.model m WHERE m.name = alter_model.name FOR UPDATE;    -- waits for vectorizers being made
+    PERFORM vecsync._check_model_owner(name);   -- waits for vectorizers being made
     SELECT v.name INTO user_of_it
     FROM vecsync.vectorizer v JOIN vecsync.model m ON m.name = v.model, jsonb_populate_record(m, options) n
     WHERE m.name = alter_model.name AND NOT same_vectors
@@ -126,9 +144,6 @@ BEGIN
                        SELECT x.* FROM vecsync._check_model(m.kind, n.provider, n.url, n.secret) x
                        WHERE options ?| ARRAY['url', 'provider', 'secret']) c)
     WHERE m.name = alter_model.name;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('model "%s" does not exist', name);
-    END IF;
     PERFORM vecsync._check_model_secret(name);
 EXCEPTION WHEN check_violation THEN
     GET STACKED DIAGNOSTICS broken = CONSTRAINT_NAME;
@@ -140,7 +155,7 @@ END
 $function$;
 REVOKE ALL ON FUNCTION vecsync.alter_model FROM PUBLIC;
 COMMENT ON FUNCTION vecsync.alter_model IS
-'Changes options of a model: a JSON object of create_model''s arguments (not name, kind or dimensions). Takes effect at commit, also for requests that wait. What changes the vectors of a model in use (model, parameters and document_parameters but for their headers) is refused unless same_vectors says that it does not: vecsync.alter_vectorizer() moves a vectorizer to another model. Whoever changes the URL, the provider or the secret becomes the owner of the model. Errors: 42501 the secret must not be sent to the URL, 42704 no such model, 22023 unknown option, bad URL or parameters, 55006 vectorizers have vectors of it.';
+'Changes options of a model: a JSON object of create_model''s arguments (not name, kind or dimensions). Takes effect at commit, also for requests that wait. What changes the vectors of a model in use (model, parameters and document_parameters but for their headers) is refused unless same_vectors says that it does not: vecsync.alter_vectorizer() moves a vectorizer to another model. Whoever changes the URL, the provider or the secret becomes the owner of the model. Only the model''s owner, its members and superusers. Errors: 42501 not the owner, or the secret must not be sent to the URL, 42704 no such model, 22023 unknown option, bad URL or parameters, 55006 vectorizers have vectors of it.';
 
 CREATE FUNCTION vecsync.drop_model(name text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -149,6 +164,7 @@ AS $function$
 DECLARE
     user_of_it text;
 BEGIN
+    PERFORM vecsync._check_model_owner(name);
     SELECT v.name INTO user_of_it FROM vecsync.vectorizer v WHERE v.model = drop_model.name ORDER BY v.name LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
@@ -156,13 +172,10 @@ BEGIN
             HINT = 'Drop the vectorizer first with vecsync.drop_vectorizer().';
     END IF;
     DELETE FROM vecsync.model m WHERE m.name = drop_model.name;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('model "%s" does not exist', name);
-    END IF;
 END
 $function$;
 REVOKE ALL ON FUNCTION vecsync.drop_model FROM PUBLIC;
-COMMENT ON FUNCTION vecsync.drop_model IS 'Forgets a model that no vectorizer uses. Errors: 42704 no such model, 2BP01 still in use.';
+COMMENT ON FUNCTION vecsync.drop_model IS 'Forgets a model that no vectorizer uses. Only the model''s owner. Errors: 42501 not the owner, 42704 no such model, 2BP01 still in use.';
 
 CREATE FUNCTION vecsync.set_secret(name text, value text, urls text[] DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -187,15 +200,9 @@ CREATE FUNCTION vecsync._set_model_user(model text, grantee text, may_use boolea
 AS $function$
 #variable_conflict use_variable
 DECLARE
-    m record;
     role regrole := CASE WHEN lower(grantee) = 'public' THEN 0::oid::regrole ELSE quote_ident(grantee)::regrole END;
 BEGIN
-    SELECT * INTO m FROM vecsync.model x WHERE x.name = model FOR UPDATE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('model "%s" does not exist', model);
-    ELSIF NOT pg_has_role(vecsync._registrar(), m.owner, 'USAGE') THEN
-        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('must be owner of model "%s"', model);
-    END IF;
+    PERFORM vecsync._check_model_owner(model);
     UPDATE vecsync.model x SET users = CASE WHEN may_use THEN array_append(array_remove(x.users, role), role) ELSE array_remove(x.users, role) END
     WHERE x.name = model;
 END

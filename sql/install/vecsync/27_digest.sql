@@ -26,10 +26,12 @@ CREATE FUNCTION vecsync._queued_keys(id integer) RETURNS TABLE (key uuid)
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_list_queued';
 CREATE FUNCTION vecsync._failed_keys(id integer) RETURNS TABLE (key text[])
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_list_failed';
+CREATE FUNCTION vecsync._scans(id integer) RETURNS TABLE (op "char", after text[])
+    LANGUAGE c STRICT ROWS 1 AS 'MODULE_PATHNAME', 'digest_list_scans';
+CREATE FUNCTION vecsync._key_after(source regclass) RETURNS text
+    LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'digest_key_after';
 CREATE FUNCTION vecsync._note_digests(id integer, keys uuid[], digests bigint[]) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_note';
-CREATE FUNCTION vecsync._forget_digests(id integer) RETURNS void
-    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_forget';
 CREATE FUNCTION vecsync._enqueue(id integer, keys text[], rows integer, force boolean) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_enqueue';
 

@@ -433,6 +433,7 @@ CREATE FUNCTION vecsync._on_drop() RETURNS event_trigger
 AS $function$
 DECLARE
     v record;
+    vectors name;
 BEGIN
     -- a partition goes with its triggers: the rows it had may have left chunks behind
     PERFORM vecsync._sweep(x.id) FROM vecsync.vectorizer x
@@ -450,10 +451,16 @@ BEGIN
         DELETE FROM vecsync.vectorizer x WHERE x.id = v.id;
         DELETE FROM vecsync.queue q WHERE q.vectorizer = v.id;
         PERFORM vecsync._drop_triggers(v.id, v.source);
+        PERFORM vecsync._drop_partition_triggers(v.id, v.name);
         IF EXISTS (SELECT FROM pg_class WHERE oid = v.content_view) THEN
             EXECUTE format('DROP VIEW %s', v.content_view);
         END IF;
         PERFORM vecsync._drop_search(v.id, v.name, v.source, v.search_view);
+        SELECT a.attname INTO vectors FROM pg_attribute a
+        WHERE a.attrelid = v.source AND NOT a.attisdropped AND a.attname ~ format('^vecsync_%s_vector_', v.id);
+        IF FOUND THEN   -- of a generation in the making, or a replaced one
+            EXECUTE format('ALTER TABLE %s DROP COLUMN %I', v.source, vectors);
+        END IF;
         IF EXISTS (SELECT FROM pg_class WHERE oid = v.chunk_table) THEN
             EXECUTE format('DROP TABLE %s CASCADE', v.chunk_table);
         END IF;

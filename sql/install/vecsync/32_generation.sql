@@ -187,6 +187,23 @@ BEGIN
 END
 $function$;
 
+-- An index that has to wait for its rows is tried on an empty table, so that what is wrong with it is told now.
+CREATE FUNCTION vecsync._try_index(id integer, target regclass, target_column name, metric text, index jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET client_min_messages = warning
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    trial text;
+BEGIN
+    SELECT format('%I.%I', n.nspname, vecsync._object_name(id, 'trial', c.relname)) INTO trial
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = target;
+    EXECUTE format('CREATE TABLE %s (%I %s)', trial, target_column,
+                   (SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a WHERE a.attrelid = target AND a.attname = target_column));
+    PERFORM vecsync._create_index(trial::regclass, target_column, metric, index);
+    EXECUTE format('DROP TABLE %s', trial);
+END
+$function$;
+
 -- The indexes of the next generation.  An empty hnsw index costs nothing and grows with the rows; an ivfflat index
 -- needs rows to learn from and is made when they are there: that is what is returned.
 CREATE FUNCTION vecsync._prepare_indexes(v vecsync.vectorizer, id integer, target regclass, target_column name, metric text,
@@ -201,6 +218,7 @@ DECLARE
 BEGIN
     IF index IS NOT NULL THEN
         IF index->>'method' = 'ivfflat' THEN
+            PERFORM vecsync._try_index(id, target, target_column, metric, index);
             RETURN index;
         END IF;
         PERFORM vecsync._create_index(target, target_column, metric, index);
@@ -208,6 +226,9 @@ BEGIN
     END IF;
     FOR i IN SELECT * FROM vecsync._vector_indexes(coalesce(v.chunk_table, v.source), old_column) LOOP
         IF i.method = 'ivfflat' THEN
+            IF i.opclass = 'vector_' || v.metric || '_ops' THEN
+                PERFORM vecsync._try_index(id, target, target_column, metric, '{"method": "ivfflat"}');
+            END IF;
             pending := '{"method": "as before"}';
         ELSE
             PERFORM vecsync._repeat_index(i, vecsync._index_alias(id, i.index_name),

@@ -8,7 +8,8 @@ CREATE TABLE vecsync.suspended (
     digest text,                    -- of the keys and texts before; NULL: only the view of the chunks is away
     content_view text,
     search_view text,
-    statements text[] NOT NULL
+    statements text[] NOT NULL,
+    moves text[]                    -- of views that are made again in a schema of their own
 );
 REVOKE ALL ON vecsync.suspended FROM PUBLIC;
 COMMENT ON TABLE vecsync.suspended IS 'empty but within ALTER TABLE ... ALTER COLUMN ... TYPE or DROP COLUMN';
@@ -18,21 +19,25 @@ CREATE FUNCTION vecsync._run_as_owner(source regclass, statement text) RETURNS v
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'ddl_run_as_owner';
 REVOKE ALL ON FUNCTION vecsync._run_as_owner(regclass, text) FROM PUBLIC;
 
--- Statements that make a view again as it is, with its owner and who may do what with it.
-CREATE FUNCTION vecsync._view_statements(view regclass) RETURNS SETOF text
+-- Statements that make a view again as it is, with its owner and who may do what with it; in another schema if one is given.
+CREATE FUNCTION vecsync._view_statements(view regclass, schema name) RETURNS SETOF text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT format('CREATE VIEW %s %s AS %s', c.oid::regclass, 'WITH (' || array_to_string(c.reloptions, ', ') || ')',
-                  pg_get_viewdef(c.oid))
-    FROM pg_class c WHERE c.oid = _view_statements.view
+    WITH v AS (SELECT c.*, CASE WHEN schema IS NULL THEN c.oid::regclass::text ELSE format('%I.%I', schema, c.relname) END AS name
+               FROM pg_class c WHERE c.oid = view)
+    SELECT format('CREATE VIEW %s WITH (%s) AS %s', v.name, array_to_string(v.reloptions, ', '), pg_get_viewdef(v.oid)) FROM v
     UNION ALL
-    SELECT format('ALTER VIEW %s OWNER TO %I', c.oid::regclass, pg_get_userbyid(c.relowner)) FROM pg_class c WHERE c.oid = _view_statements.view
+    SELECT format('ALTER VIEW %s OWNER TO %I', v.name, pg_get_userbyid(v.relowner)) FROM v
     UNION ALL
-    SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, c.oid::regclass, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
+    SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, v.name, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
                   CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-    FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = _view_statements.view AND a.grantee <> c.relowner;
+    FROM v, aclexplode(v.relacl) a WHERE a.grantee <> v.relowner;
 END;
 REVOKE ALL ON FUNCTION vecsync._view_statements FROM PUBLIC;
+
+CREATE FUNCTION vecsync._scratch_schema(id integer) RETURNS name
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+RETURN format('vecsync_%s_scratch', id)::name;
 
 -- For new types.  A dropped column is in the way of the view of the chunks only (digest NULL), or of the vectorizer.
 CREATE FUNCTION vecsync._suspend(id integer, digest text) RETURNS void
@@ -44,6 +49,8 @@ DECLARE
     views regclass[];
     view regclass;
     made text[];
+    moves text[];
+    scratch name;
     dropped text[] := '{}';
     statement text;
 BEGIN
@@ -51,14 +58,19 @@ BEGIN
     IF digest IS NULL THEN
         view := to_regclass(vecsync._chunks_view(v.chunk_table, v.name));
         IF view IS NOT NULL THEN
-            INSERT INTO vecsync.suspended (vectorizer, statements) SELECT id, array_agg(w.s) FROM (SELECT vecsync._view_statements(view) OFFSET 1) w(s);
+            INSERT INTO vecsync.suspended (vectorizer, statements) SELECT id, array_agg(w.s) FROM (SELECT vecsync._view_statements(view, NULL) OFFSET 1) w(s);
             EXECUTE format('DROP VIEW %s', view);
         END IF;
         RETURN;
     END IF;
     views := array_remove(ARRAY[v.content_view, v.search_view, to_regclass(vecsync._chunks_view(v.chunk_table, v.name))], NULL);
+    -- the owner makes them, and need not have the right to make something where they are
+    IF EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY (views) AND NOT has_schema_privilege(c.relowner, c.relnamespace, 'CREATE')) THEN
+        scratch := vecsync._scratch_schema(id);
+        moves := ARRAY(SELECT format('ALTER VIEW %I.%I SET SCHEMA %s', scratch, c.relname, c.relnamespace::regnamespace) FROM pg_class c WHERE c.oid = ANY (views));
+    END IF;
     FOREACH view IN ARRAY views LOOP
-        made := made || ARRAY(SELECT vecsync._view_statements(view));
+        made := made || ARRAY(SELECT vecsync._view_statements(view, scratch));
         dropped := dropped || format('DROP VIEW %s', view);
     END LOOP;
     FOR statement IN
@@ -77,7 +89,7 @@ BEGIN
         made := made || statement;
     END LOOP;
     dropped := dropped || format('DROP TRIGGER IF EXISTS %I ON %s', vecsync._object_name(v.id, 'update', v.name), v.source);
-    INSERT INTO vecsync.suspended VALUES (id, digest, v.content_view::text, v.search_view::text, made);
+    INSERT INTO vecsync.suspended VALUES (id, digest, v.content_view::text, v.search_view::text, made, moves);
     -- so that _on_drop takes none of it for the user's wish
     UPDATE vecsync.vectorizer x SET content_view = 0, search_view = NULL WHERE x.id = _suspend.id;
     FOREACH statement IN ARRAY dropped LOOP
@@ -119,9 +131,19 @@ BEGIN
     LOOP
         PERFORM vecsync._run_as_owner(v.source, statement);
     END LOOP;
+    IF s.moves IS NOT NULL THEN
+        EXECUTE format('CREATE SCHEMA %I AUTHORIZATION %I', vecsync._scratch_schema(id),
+                       (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = v.source));
+    END IF;
     FOREACH statement IN ARRAY s.statements LOOP
         PERFORM vecsync._run_as_owner(v.source, statement);
     END LOOP;
+    IF s.moves IS NOT NULL THEN
+        FOREACH statement IN ARRAY s.moves LOOP
+            EXECUTE statement;
+        END LOOP;
+        EXECUTE format('DROP SCHEMA %I', vecsync._scratch_schema(id));
+    END IF;
     UPDATE vecsync.vectorizer x SET content_view = s.content_view::regclass, search_view = s.search_view::regclass WHERE x.id = _resume.id;
     IF v.chunk_table IS NULL THEN
         SELECT m.dimensions INTO dimensions FROM vecsync.model m WHERE m.name = v.model;

@@ -2,7 +2,7 @@
 -- Looking at rows again: resync, verify, and vectors that were there before.
 -- ---------------------------------------------------------------------------
 
-CREATE FUNCTION vecsync._queue_rows(name text, failed_only boolean) RETURNS bigint
+CREATE FUNCTION vecsync._queue_rows(name text, failed_only boolean, force boolean DEFAULT false) RETURNS bigint
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'vectorizer_resync';
 CREATE FUNCTION vecsync._enqueue_query(id integer, query text, force boolean) RETURNS bigint
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_enqueue_query';
@@ -53,10 +53,7 @@ BEGIN
         PERFORM set_config('search_path', caller_path, true);   -- the condition's names are the caller's
         RETURN vecsync._enqueue_query(v.id, query, force);
     END IF;
-    IF force AND NOT failed_only THEN
-        PERFORM vecsync._forget_digests(v.id);
-    END IF;
-    RETURN vecsync._queue_rows(name, failed_only);
+    RETURN vecsync._queue_rows(name, failed_only, force);
 END
 $function$;
 
@@ -68,12 +65,18 @@ END;
 COMMENT ON FUNCTION vecsync.resync IS
 'Has rows of the table looked at again, and returns how many: all, those for which a SQL condition over the table is true, or those in vecsync.failed. A row whose text is the one that its vector was made from is left as it is, and asks the service nothing, unless force is given. Only the owner of the table. Errors: 42704 no such vectorizer, 42501 not the owner, those of the condition.';
 
+-- Whether a row s of the content view waits for a scan of the table, to come or under way, to reach it.
+CREATE FUNCTION vecsync._awaits_scan(v vecsync.vectorizer) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN format('EXISTS (SELECT FROM vecsync._scans(%s) c WHERE c.op OPERATOR(pg_catalog.<>) ''t'' AND (cardinality(c.after) OPERATOR(pg_catalog.=) 0 OR %s))',
+              v.id, coalesce(vecsync._key_after(v.source), 'true'));
+
 -- The rows of a column of vectors that are not as they should be: (problem, key).
 CREATE FUNCTION vecsync._verify_column(v vecsync.vectorizer, keys text, dimensions integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 RETURN format($query$
 SELECT p.problem, r.key
-FROM (SELECT ARRAY[%1$s] AS key, s.content, s.vector, s.content OPERATOR(pg_catalog.~) '[^[:space:]]' AS has_text FROM %2$s AS s) r
+FROM (SELECT ARRAY[%1$s] AS key, s.content, s.vector, s.content OPERATOR(pg_catalog.~) '[^[:space:]]' AS has_text, %6$s AS awaited FROM %2$s AS s) r
 LEFT JOIN vecsync._digests(%3$s) d ON d.key OPERATOR(pg_catalog.=) vecsync._key_digest(r.key)
 LEFT JOIN vecsync._queued_keys(%3$s) q ON q.key OPERATOR(pg_catalog.=) vecsync._key_digest(r.key)
 LEFT JOIN vecsync._failed_keys(%3$s) f ON f.key OPERATOR(pg_catalog.=) r.key,
@@ -82,14 +85,16 @@ LATERAL (SELECT CASE WHEN f.key IS NOT NULL THEN 'failed'
                      WHEN r.vector IS NULL THEN 'missing'
                      WHEN %4$s.vector_dims(r.vector) OPERATOR(pg_catalog.<>) %5$s THEN 'dimensions'
                      WHEN d.digest OPERATOR(pg_catalog.<>) vecsync._text_digest(r.content) THEN 'stale' END) p(problem)
-WHERE q.key IS NULL AND p.problem IS NOT NULL$query$, keys, v.content_view, v.id, vecsync._vector_schema(), dimensions);
+WHERE q.key IS NULL AND NOT r.awaited AND p.problem IS NOT NULL$query$, keys, v.content_view, v.id, vecsync._vector_schema(), dimensions,
+    vecsync._awaits_scan(v));
 
 -- The same for chunks: each row's are compared with its text, cut anew.
 CREATE FUNCTION vecsync._verify_chunks(v vecsync.vectorizer, keys text, dimensions integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 RETURN format($query$
 SELECT p.problem, coalesce(r.key, c.key) AS key
-FROM (SELECT ARRAY[%1$s] AS key, ARRAY(SELECT t.chunk FROM vecsync.chunk(s.content, %2$L, %3$s, %4$s) t ORDER BY t.seq) AS chunks FROM %5$s AS s) r
+FROM (SELECT ARRAY[%1$s] AS key, ARRAY(SELECT t.chunk FROM vecsync.chunk(s.content, %2$L, %3$s, %4$s) t ORDER BY t.seq) AS chunks,
+             %10$s AS awaited FROM %5$s AS s) r
 FULL JOIN (SELECT ARRAY[%1$s] AS key, array_agg(s.chunk ORDER BY s.chunk_seq) AS chunks,
                   bool_or(%6$s.vector_dims(s.embedding) OPERATOR(pg_catalog.<>) %7$s) AS other_dimensions
            FROM %8$s AS s GROUP BY 1) c ON c.key OPERATOR(pg_catalog.=) r.key
@@ -100,9 +105,10 @@ LATERAL (SELECT CASE WHEN f.key IS NOT NULL THEN 'failed'
                      WHEN c.key IS NULL THEN 'missing'
                      WHEN c.other_dimensions THEN 'dimensions'
                      WHEN c.chunks OPERATOR(pg_catalog.<>) r.chunks THEN 'stale' END) p(problem)
-WHERE q.key IS NULL AND p.problem IS NOT NULL$query$, keys, coalesce(v.chunking->>'method', 'none'),
+WHERE q.key IS NULL AND r.awaited IS NOT TRUE AND p.problem IS NOT NULL
+  AND (r.key IS NOT NULL OR NOT EXISTS (SELECT FROM vecsync._scans(%9$s) t WHERE t.op OPERATOR(pg_catalog.=) 't'))$query$, keys, coalesce(v.chunking->>'method', 'none'),
     coalesce(v.chunking->>'size', 'NULL'), coalesce(v.chunking->>'overlap', '0'), v.content_view, vecsync._vector_schema(), dimensions,
-    v.chunk_table, v.id);
+    v.chunk_table, v.id, vecsync._awaits_scan(v));
 
 CREATE FUNCTION vecsync._verify(name text, repair boolean, caller_path text) RETURNS TABLE (problem text, key jsonb)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -120,6 +126,11 @@ DECLARE
     n integer := 0;
     any_failed boolean := false;
 BEGIN
+    IF EXISTS (SELECT FROM vecsync._scans(v.id) s WHERE s.op <> 't') THEN
+        RAISE NOTICE USING MESSAGE = format('vectorizer "%s" is looking at all rows', v.name),
+            DETAIL = 'Rows that it has not reached yet are pending, and not verified.',
+            HINT = 'vecsync.wait() waits until it is through.';
+    END IF;
     -- the content's functions may need the caller's path; nothing below does
     -- and texts are those that the worker sees: by the time zone that sessions begin with
     PERFORM set_config('timezone', (SELECT s.reset_val FROM pg_settings s WHERE s.name = 'TimeZone'), true);
@@ -157,7 +168,7 @@ BEGIN ATOMIC
     SELECT f.problem, f.key FROM vecsync._verify(verify.name, verify.repair, current_setting('search_path')) f;
 END;
 COMMENT ON FUNCTION vecsync.verify IS
-'Compares every row of the table with its vector, and returns those that are not as they should be, but for changes that are pending: missing (no vector), stale (made from another text), dimensions (not the model''s), orphan (chunks without a row, or a vector of a row without text), failed (in vecsync.failed). With repair all of these are queued, and mended in the background. Vectors that were imported into a column without keep_existing are taken for right. Only the owner of the table. Errors: 42704 no such vectorizer, 42501 not the owner.';
+'Compares every row of the table with its vector, and returns those that are not as they should be, but for changes that are pending and for rows that a scan of all rows (backfill, resync) has still to reach: missing (no vector), stale (made from another text), dimensions (not the model''s), orphan (chunks without a row, or a vector of a row without text), failed (in vecsync.failed). With repair all of these are queued, and mended in the background. Vectors that were imported into a column without keep_existing are taken for right. Only the owner of the table. Errors: 42704 no such vectorizer, 42501 not the owner.';
 
 -- Vectors that a column has already are those of its rows' present texts; the other rows are queued.
 CREATE FUNCTION vecsync._keep_existing(id integer, caller_path text) RETURNS void
