@@ -1525,6 +1525,20 @@ RETURN (SELECT string_agg(format('vecsync._key_text(%s.%I)', prefix, names[u.n])
 CREATE FUNCTION vecsync._check_condition(condition text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_check_condition';
 
+CREATE OR REPLACE FUNCTION vecsync._key_json(source regclass, key text[]) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN (SELECT jsonb_object_agg(c.name, CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND key[c.n] ~ '^-?\d+$'
+                                             THEN to_jsonb(key[c.n]::numeric) ELSE to_jsonb(key[c.n]) END)
+        FROM unnest(vecsync._key_columns(source)) WITH ORDINALITY AS c(name, n)
+        JOIN pg_attribute a ON a.attrelid = source AND a.attname = c.name);
+
+CREATE OR REPLACE VIEW vecsync.failed WITH (security_barrier) AS
+SELECT v.name AS vectorizer,
+       vecsync._key_json(v.source, d.key) AS key,
+       d.operation, d.attempts, d.error, d.failed_at
+FROM vecsync.dead_letter d JOIN vecsync.vectorizer v ON v.id = d.vectorizer JOIN pg_class c ON c.oid = v.source
+WHERE pg_has_role(current_user, c.relowner, 'USAGE') OR pg_has_role(current_user, 'pg_monitor', 'USAGE');
+
 CREATE FUNCTION vecsync._known_vectorizer(name text) RETURNS vecsync.vectorizer
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $function$

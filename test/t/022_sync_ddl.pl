@@ -110,6 +110,13 @@ sql(q{ALTER TABLE plain ALTER body TYPE int USING body::int});
 ok(step('plain'), 'a text becomes a number');
 VecsyncNode::in_step($node, 'plain', 'body::text', 'its text is that of the number');
 
+sql(q{CREATE TABLE back (id text PRIMARY KEY, body text); INSERT INTO back VALUES ('k7', 'seven')});
+VecsyncNode::vectorizer($node, $service, 'back', 'body');
+ok(step('back'), 'a key of letters');
+sql(q{ALTER TABLE back ALTER id TYPE int USING substr(id, 2)::int});
+ok(step('back'), 'becomes a number');
+is(sql(q{SELECT string_agg(DISTINCT key->>'id', ',') FROM vecsync.operation WHERE vectorizer = 'back'}), '7,k7', 'the log can be read, whatever the type was then');
+
 # ---- generated columns, domains, enums, composite and array types ----------------------------------
 sql(q{CREATE DOMAIN title AS text CHECK (value <> 'bad'); CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE TYPE place AS (town text, zip int); CREATE DOMAIN code AS text;
 	CREATE TABLE kinds (id code, mood mood, name title, words text[], home place, full_text text GENERATED ALWAYS AS (coalesce(name::text, '') || '!') STORED, PRIMARY KEY (id, mood))});

@@ -14,12 +14,17 @@ GRANT SELECT ON vecsync.status TO PUBLIC;
 COMMENT ON VIEW vecsync.status IS
 'One row for each vectorizer of the caller''s tables (all for pg_monitor): state (in step, embedding, paused, waiting for the service), rows of the table and how many have a vector (estimated above 100,000), changes pending and in flight, rows that failed, time of the oldest pending change, time from a change to its vector (upper bounds), the last error, rows skipped because they have no text, the state of the worker, and the generation. While a vectorizer is being changed its next generation has a row of its own, "generation N of NAME": embedding, complete (ready to cut over), or held up by failed rows; the one that was replaced has one (retired) until its vectors are dropped.';
 
+-- One row's key as JSON under its columns' present names.  Their types may have been others when it was noted.
+CREATE FUNCTION vecsync._key_json(source regclass, key text[]) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN (SELECT jsonb_object_agg(c.name, CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND key[c.n] ~ '^-?\d+$'
+                                             THEN to_jsonb(key[c.n]::numeric) ELSE to_jsonb(key[c.n]) END)
+        FROM unnest(vecsync._key_columns(source)) WITH ORDINALITY AS c(name, n)
+        JOIN pg_attribute a ON a.attrelid = source AND a.attname = c.name);
+
 CREATE VIEW vecsync.failed WITH (security_barrier) AS
 SELECT v.name AS vectorizer,
-       (SELECT jsonb_object_agg(c.name, CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND d.key[c.n] ~ '^-?\d+$'
-                                             THEN to_jsonb(d.key[c.n]::bigint) ELSE to_jsonb(d.key[c.n]) END)
-        FROM unnest(vecsync._key_columns(v.source)) WITH ORDINALITY AS c(name, n)
-        JOIN pg_attribute a ON a.attrelid = v.source AND a.attname = c.name) AS key,
+       vecsync._key_json(v.source, d.key) AS key,
        d.operation, d.attempts, d.error, d.failed_at
 FROM vecsync.dead_letter d JOIN vecsync.vectorizer v ON v.id = d.vectorizer JOIN pg_class c ON c.oid = v.source
 WHERE pg_has_role(current_user, c.relowner, 'USAGE') OR pg_has_role(current_user, 'pg_monitor', 'USAGE');

@@ -27,14 +27,6 @@ REVOKE ALL ON FUNCTION vecsync._forget_operations() FROM PUBLIC;
 CREATE TRIGGER forget_operations AFTER DELETE ON vecsync.vectorizer
     FOR EACH ROW EXECUTE FUNCTION vecsync._forget_operations();
 
--- One row's key as JSON under its columns' present names.
-CREATE FUNCTION vecsync._key_json(source regclass, key text[]) RETURNS jsonb
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-RETURN (SELECT jsonb_object_agg(c.name, CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
-                                             THEN to_jsonb(key[c.n]::bigint) ELSE to_jsonb(key[c.n]) END)
-        FROM unnest(vecsync._key_columns(source)) WITH ORDINALITY AS c(name, n)
-        JOIN pg_attribute a ON a.attrelid = source AND a.attname = c.name);
-
 CREATE VIEW vecsync.batch WITH (security_barrier) AS
 SELECT b.id, v.name AS vectorizer, length(b.operations) AS rows,
        length(b.operations) - length(replace(b.operations, 'u', '')) AS upserts,
