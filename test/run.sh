@@ -163,6 +163,10 @@ peer_installation() {
 		(cd "$folder" && timeout 60 apt-get download -q "$package" >"$folder/log" 2>&1 && dpkg -x ./*.deb files) 2>/dev/null ||
 			{ say "skipped in tap/040_takeover: a data directory of pgvector's (pass PGVECTOR=archive; there is no package $package)"; return 0; }
 	fi
+	# older ones lack the types that the database has, and a path of updates
+	version=$(sed -n "s/^default_version = '\(.*\)'/\1/p" "$folder/files$share/vector.control")
+	[ "$(printf '%s\n' 0.7.0 "$version" | sort -V | head -n 1)" = 0.7.0 ] ||
+		{ say "skipped in tap/040_takeover: a data directory of pgvector's (it is $version here; pass PGVECTOR=archive of 0.7.0 or later)"; return 0; }
 	cp -a "$pg" "$folder/pg"
 	rm -f "$folder/pg$share"/vector[-.]* "$folder/pg$library/vector.so"
 	cp "$folder/files$share"/vector[-.]* "$folder/pg$share/" && cp "$folder/files$library/vector.so" "$folder/pg$library/" || return 0

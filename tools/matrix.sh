@@ -7,6 +7,7 @@
 # line for each version; the whole output stays in MATRIX/VERSION.log.  Exit status: how many versions failed.
 #
 #   REVISION=name      test this commit instead of the files as they are
+#   PGVECTOR=archive   pgvector's sources, for test/run.sh (the distribution of 16 packages one that is too old)
 #   DEBIAN=url         Debian's archive; otherwise the one that apt uses here
 #   UBUNTU=url         Ubuntu's archive, needed to make the chroot of 16
 set -uo pipefail
@@ -79,10 +80,12 @@ make_root() {
 		else
 			(cd "$tree" && git ls-files -coz --exclude-standard | tar --null -T - -cf -) | tar -C "$copy" -xf -
 		fi
+		peer=
+		[ -z "${PGVECTOR:-}" ] || { mkdir -p "$copy/tmp" && cp "$PGVECTOR" "$copy/tmp/pgvector.tar.gz" && peer=/srv/vecsync/tmp/pgvector.tar.gz; }
 		# what this machine trusts, for pip
 		cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/" 2>/dev/null
 		inside "$root" sh -c 'cd /srv/vecsync && chmod -R a+rX . && git init -q && git add -A' >/dev/null
-		if inside "$root" env ONLY="${ONLY:-}" KEEP="${KEEP:-}" PG_CONFIG="/usr/lib/postgresql/$version/bin/pg_config" \
+		if inside "$root" env ONLY="${ONLY:-}" KEEP="${KEEP:-}" PGVECTOR="$peer" PG_CONFIG="/usr/lib/postgresql/$version/bin/pg_config" \
 			/srv/vecsync/test/run.sh >"$log" 2>&1; then
 			verdict=ok
 		else
