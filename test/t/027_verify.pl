@@ -95,7 +95,7 @@ is(found('t'), '-', 'force under way holds nothing up');
 $session->query_safe('ROLLBACK');
 $session->quit;
 # nor does force for all rows, which touches none of them itself
-$session = $node->background_psql('postgres');
+$session = VecsyncNode::session($node);
 inputs('t');
 $session->query_safe(q{BEGIN; SELECT vecsync.resync('t', force => true)});
 is(sql(q{SELECT count(*) FROM vecsync.digest}), '600', 'force for all takes no digest away');

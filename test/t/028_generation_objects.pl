@@ -168,7 +168,7 @@ sql(q{CREATE TABLE cut (id int PRIMARY KEY, title text, body text) PARTITION BY 
 VecsyncNode::settle($node, $_) for 'cut', 'cut_pieces';
 my $left = sub { return sql(qq{SELECT (SELECT count(*) FROM vecsync.vectorizer WHERE name ~ 'cut'), (SELECT count(*) FROM pg_trigger WHERE tgname ~ 'vecsync' AND tgrelid::regclass::text ~ 'cut'),
 	(SELECT count(*) FROM pg_class WHERE relname ~ 'vecsync_.*cut|cut_pieces'), (SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'cut'::regclass AND attnum > 0 AND NOT attisdropped)}) };
-$old = $node->background_psql('postgres');
+$old = VecsyncNode::session($node);
 $old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
 change('cut', 'two', 'a change whose old generation stays, since somebody sees it');
 sql(q{SELECT vecsync.alter_vectorizer('cut', '{"model": "three"}', cutover => 'manual'), vecsync.alter_vectorizer('cut_pieces', '{"model": "two"}', cutover => 'manual')});
