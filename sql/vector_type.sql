@@ -151,4 +151,23 @@ INSERT INTO far SELECT i, array_fill(i, ARRAY[3000])::vector FROM generate_serie
 SELECT id, (v <-> (SELECT v FROM far WHERE id = 2)) / sqrt(3000) AS distance FROM far ORDER BY v <-> (SELECT v FROM far WHERE id = 2), id;
 SELECT a.id, b.id, round(((a.v <+> b.v) / 3000)::numeric, 6) AS distance FROM far a, far b WHERE (a.id + b.id) % 3 = 0 ORDER BY a.id, b.id;
 SELECT a.id, (SELECT array_agg(round(((a.v <+> b.v) / 3000)::numeric) ORDER BY b.id) FROM far b) AS distances FROM far a ORDER BY a.id;
+-- the locks of the second table are kept from row to row, and given up with the transaction
+BEGIN;
+SELECT count(v <-> (SELECT v FROM far WHERE id = 2)) FROM far;
+SELECT count(*) FROM pg_locks l JOIN pg_class far ON far.oid = 'far'::regclass
+	LEFT JOIN pg_index i ON i.indexrelid = l.relation WHERE far.reltoastrelid IN (l.relation, i.indrelid) AND l.pid = pg_backend_pid();
+COMMIT;
+SELECT count(*) FROM pg_locks l JOIN pg_class far ON l.relation = far.reltoastrelid WHERE far.oid = 'far'::regclass AND l.pid = pg_backend_pid();
+-- in a block that fails they are given up before; values are read all the same
+DO $$ BEGIN
+	BEGIN
+		PERFORM v <-> (SELECT v FROM far WHERE id = 2) FROM far;
+		RAISE division_by_zero;
+	EXCEPTION WHEN division_by_zero THEN
+		NULL;
+	END;
+	IF (SELECT count(*) FROM far WHERE v <-> (SELECT v FROM far WHERE id = 2) < 60) <> 3 THEN
+		RAISE 'wrong distances';
+	END IF;
+END $$;
 SELECT vector_dims(v) FROM far WHERE id = 1 UNION ALL SELECT vector_dims(v) FROM dims WHERE v = '[1,2,3]';

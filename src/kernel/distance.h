@@ -42,6 +42,9 @@ typedef struct KernelDistance
 	float		(*l1_f16) (const kernel_half *a, const kernel_half *b, size_t n);
 	KernelCosine (*cosine_f16) (const kernel_half *a, const kernel_half *b, size_t n);
 
+	/* The sum of the squares, in double precision. */
+	double		(*squares_f32) (const float *x, size_t n);
+
 	/* All pairs of the rows of a and of b, n floats each, one after the other: out[row of a][row of b]. */
 	void		(*dot_tile) (const float *a, size_t rows, const float *b, size_t columns, size_t n,
 							 float *out);

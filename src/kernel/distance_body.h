@@ -60,6 +60,27 @@ absolute(floats v)
 
 #include "kernel/distance_tile.h"
 
+/* Sums side by side do not depend on each other: the compiler vectorises the inner loop. */
+static double
+squares_f32(const float *x, size_t n)
+{
+	enum {SUMS = 16};
+	double		sum[SUMS];
+	size_t		i = 0;
+
+	for (int k = 0; k < SUMS; k++)
+		sum[k] = 0;
+	for (; i + SUMS <= n; i += SUMS)
+		for (int k = 0; k < SUMS; k++)
+			sum[k] += (double) x[i + k] * (double) x[i + k];
+	for (int k = 0; i < n; i++, k++)
+		sum[k] += (double) x[i] * (double) x[i];
+	for (int step = SUMS / 2; step > 0; step /= 2)
+		for (int k = 0; k < step; k++)
+			sum[k] += sum[k + step];
+	return sum[0];
+}
+
 static inline bits
 load_bits(const uint8_t *p)
 {
@@ -166,6 +187,7 @@ static const KernelDistance functions = {
 	.dot_f16 = dot_f16,
 	.l1_f16 = l1_f16,
 	.cosine_f16 = cosine_f16,
+	.squares_f32 = squares_f32,
 	.dot_tile = dot_tile,
 	.l2_squared_tile = l2_squared_tile,
 	.hamming = hamming,

@@ -6,6 +6,7 @@
 
 #include <math.h>
 
+#include "kernel/distance.h"
 #include "utils/float.h"
 #include "utils/varbit.h"
 #include "vector/dense.h"
@@ -28,17 +29,13 @@ vector_dense_dims(const DenseType *type, FunctionCallInfo fcinfo)
 double
 vector_norm_of_floats(const float *x, int n)
 {
-	double		sum = 0;
-
-	for (int i = 0; i < n; i++)
-		sum += (double) x[i] * (double) x[i];
-	return sqrt(sum);
+	return sqrt(kernel_distance.squares_f32(x, n));
 }
 
 Datum
 vector_dense_norm(const DenseType *type, FunctionCallInfo fcinfo)
 {
-	DenseVector *v = DenseGetArg(0);
+	DenseVector *v = (DenseVector *) vector_get_argument(fcinfo, 0);
 
 	PG_RETURN_FLOAT8(vector_norm_of_floats(vector_dense_floats(type, v), v->dim));
 }

@@ -51,7 +51,7 @@ PG_FUNCTION_INFO_V1(sparsevec_l2_norm);
 Datum
 sparsevec_l2_norm(PG_FUNCTION_ARGS)
 {
-	SparseVector *v = PG_GETARG_SPARSEVEC_P(0);
+	SparseVector *v = (SparseVector *) vector_get_argument(fcinfo, 0);
 
 	PG_RETURN_FLOAT8(vector_norm_of_floats(SPARSEVEC_VALUES(v), v->nnz));
 }

@@ -62,4 +62,4 @@ servers+=(--server "ours=host=$sock port=$port user=postgres dbname=postgres" --
 
 "$python" "$tree/test/bench/${BENCH:-bench}.py" --data "$BENCH_DATA" --out "$out" --rows "${ROWS:-0}" --queries "${QUERIES:-1000}" \
 	--rounds "${ROUNDS:-3}" --inserts "${INSERTS:-500}" "${servers[@]}"
-[ -z "${PGVECTOR:-}" ] || env -u ROWS -u ONLY ROUNDS=5 "$tree/test/bench/types.sh" "$peer" | tee "$out/types.txt"
+[ -z "${PGVECTOR:-}" ] || env -u ROWS -u ONLY "$tree/test/bench/types.sh" "$("$peer_bin/pg_config" --pkglibdir)/vector.so" | tee "$out/types.txt"

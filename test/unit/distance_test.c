@@ -133,6 +133,18 @@ check_sums(size_t n, const float *a, const float *b, const float sums[3], Kernel
 	near("cosine: norm_b", n, cosine.norm_b, norm_b, norm_b);
 }
 
+/* A sum in double precision: no float squared overflows, and none that is not zero vanishes. */
+static void
+check_squares(size_t n, const float *x, double got)
+{
+	long double sum = 0;
+
+	for (size_t i = 0; i < n; i++)
+		sum += (long double) x[i] * x[i];
+	if (!(fabsl(got - sum) <= sum * (n + 2) * DBL_EPSILON))
+		complain("squares", n, got, (double) sum);
+}
+
 /* "count" elements of "size" bytes that start off any alignment and end at the end of their memory. */
 static void *
 unaligned(size_t count, size_t size, void **memory)
@@ -161,6 +173,7 @@ test_floats(const KernelDistance *k, const char *level, Kind kind)
 		sums[1] = k->dot_f32(a, b, n);
 		sums[2] = k->l1_f32(a, b, n);
 		check_sums(n, a, b, sums, k->cosine_f32(a, b, n));
+		check_squares(n, a, k->squares_f32(a, n));
 		free(memory_a);
 		free(memory_b);
 	}
