@@ -1484,7 +1484,7 @@ CREATE FUNCTION vecsync._failed_keys(id integer) RETURNS TABLE (key text[])
 CREATE FUNCTION vecsync._scans(id integer) RETURNS TABLE (op "char", after text[])
     LANGUAGE c STRICT ROWS 1 AS 'MODULE_PATHNAME', 'digest_list_scans';
 
-CREATE FUNCTION vecsync._key_after(source regclass) RETURNS text
+CREATE FUNCTION vecsync._key_after(name text) RETURNS text
     LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'digest_key_after';
 
 CREATE FUNCTION vecsync._note_digests(id integer, keys uuid[], digests bigint[]) RETURNS void
@@ -1592,7 +1592,7 @@ COMMENT ON FUNCTION vecsync.resync IS
 CREATE FUNCTION vecsync._awaits_scan(v vecsync.vectorizer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 RETURN format('EXISTS (SELECT FROM vecsync._scans(%s) c WHERE c.op OPERATOR(pg_catalog.<>) ''t'' AND (cardinality(c.after) OPERATOR(pg_catalog.=) 0 OR %s))',
-              v.id, coalesce(vecsync._key_after(v.source), 'true'));
+              v.id, vecsync._key_after(v.name));
 
 CREATE FUNCTION vecsync._verify_column(v vecsync.vectorizer, keys text, dimensions integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

@@ -593,6 +593,52 @@ catalog_key_columns(Oid relid, int *nkeys)
 	return keys;
 }
 
+/* Do the content view's first columns show just these? */
+static bool
+view_shows_keys(Oid viewid, CatalogKeyColumn *keys, int nkeys)
+{
+	Relation	view = try_relation_open(viewid, AccessShareLock);
+	Query	   *query = NULL;
+	int			rtindex;
+	bool		same;
+
+	if (view == NULL)
+		return true;			/* whoever needs it says so */
+	query = catalog_simple_view(view, &rtindex);
+	same = query == NULL || list_length(query->targetList) > nkeys;
+	for (int i = 0; query != NULL && same && i < nkeys; i++)
+	{
+		TargetEntry *entry = list_nth_node(TargetEntry, query->targetList, i);
+
+		same = IsA(entry->expr, Var) && ((Var *) entry->expr)->varattno == keys[i].attnum;
+	}
+	/* the column behind the keys is the text */
+	if (query != NULL && same)
+		same = strcmp(list_nth_node(TargetEntry, query->targetList, nkeys)->resname, "content") == 0;
+	relation_close(view, AccessShareLock);
+	return same;
+}
+
+/*
+ * Rows are known by their primary key, in the queue, in the view and in the table
+ * of chunks.  Under another key of the same types their texts would be taken for
+ * each other's.
+ */
+void
+catalog_check_keys(const CatalogVectorizer *v, CatalogKeyColumn *keys, int nkeys)
+{
+	if (nkeys == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("table \"%s\" has no primary key", get_rel_name(v->source)));
+	if (!view_shows_keys(v->content_view, keys, nkeys))
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("the primary key of table \"%s\" is not the one that vectorizer \"%s\" was made for",
+					   get_rel_name(v->source), v->name),
+				errhint("Restore the key and call vecsync.resync(), or make the vectorizer anew."));
+}
+
 /* (a > x) OR (a = x AND b > y): the rows behind a key, in a form that an index on (a, b) serves. */
 char *
 catalog_key_after(CatalogKeyColumn *keys, int nkeys, const char **columns, const char **values)

@@ -119,6 +119,9 @@ typedef struct CatalogKeyColumn
 /* Returns NULL (and *nkeys = 0) for a table without a usable primary key. */
 extern CatalogKeyColumn *catalog_key_columns(Oid relid, int *nkeys);
 
+/* An error unless the source has a primary key, and the one that the content view was made for. */
+extern void catalog_check_keys(const CatalogVectorizer *v, CatalogKeyColumn *keys, int nkeys);
+
 /* The condition that a row's key is behind another, as SQL; columns and values as they stand in the query. */
 extern char *catalog_key_after(CatalogKeyColumn *keys, int nkeys, const char **columns, const char **values);
 

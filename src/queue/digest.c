@@ -238,22 +238,23 @@ digest_list_scans(PG_FUNCTION_ARGS)
 						  " AND op IN ('s', 'a', 't')");
 }
 
-/* vecsync._key_after(source regclass) -> text: "the row s of the content view is behind the key c.after". */
+/* vecsync._key_after(name text) -> text: "the row s of its content view is behind the key c.after". */
 Datum
 digest_key_after(PG_FUNCTION_ARGS)
 {
+	CatalogVectorizer *v =
+		catalog_get_vectorizer(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
 	int			nkeys;
-	CatalogKeyColumn *keys = catalog_key_columns(PG_GETARG_OID(0), &nkeys);
+	CatalogKeyColumn *keys = catalog_key_columns(v->source, &nkeys);
 	const char *columns[INDEX_MAX_KEYS];
 	const char *values[INDEX_MAX_KEYS];
 
+	catalog_check_keys(v, keys, nkeys);
 	for (int i = 0; i < nkeys; i++)
 	{
 		columns[i] = psprintf("s.k%d", i + 1);
 		values[i] = psprintf("c.after[%d]", i + 1);
 	}
-	if (nkeys == 0)
-		PG_RETURN_NULL();		/* the key is gone */
 	PG_RETURN_TEXT_P(cstring_to_text(catalog_key_after(keys, nkeys, columns, values)));
 }
 

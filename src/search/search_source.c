@@ -249,10 +249,7 @@ make_source(const char *name)
 	source->def = catalog_get_vectorizer(name, context);	/* its column may have been renamed meanwhile */
 	source->metric = find_metric(source->def->metric);
 	source->keys = catalog_key_columns(source->def->source, &source->nkeys);
-	if (source->nkeys == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("table \"%s\" has no primary key", get_rel_name(source->def->source)));
+	catalog_check_keys(source->def, source->keys, source->nkeys);
 	source->rows = psprintf("%s AS s", catalog_relation_name(source->def->source));
 	source->chunked = OidIsValid(source->def->chunk_table);
 	if (source->def->target_column == NULL && !source->chunked)

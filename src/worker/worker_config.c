@@ -201,10 +201,7 @@ build_sql(WorkerVectorizer *v)
 	free_plan(&v->lock_plan);
 	free_plan(&v->write_plan);
 	free_plan(&v->delete_plan);
-	if (v->nkeys == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("table %s has no primary key", table));
+	catalog_check_keys(def, keys, v->nkeys);
 	if (catalog_relation_owner(def->content_view) != v->owner ||
 		(OidIsValid(def->chunk_table) && catalog_relation_owner(def->chunk_table) != v->owner))
 		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

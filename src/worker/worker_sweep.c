@@ -192,7 +192,9 @@ worker_sweep(TimestampTz *when)
 	(void) worker_config_load();
 	if (sweep != NULL)			/* else the vectorizer is gone */
 	{
-		if (v->read_sql != NULL && ConditionalLockRelationOid(v->def->source, AccessShareLock))
+		if (v->read_sql == NULL)
+			sweep->over = true; /* it cannot be followed now */
+		else if (ConditionalLockRelationOid(v->def->source, AccessShareLock))
 			error = worker_try(next_step, NULL);
 		else
 			sweep->due = worker_from_now(LOCKED_RETRY_MS);

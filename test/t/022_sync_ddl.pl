@@ -117,6 +117,19 @@ sql(q{ALTER TABLE back ALTER id TYPE int USING substr(id, 2)::int});
 ok(step('back'), 'becomes a number');
 is(sql(q{SELECT string_agg(DISTINCT key->>'id', ',') FROM vecsync.operation WHERE vectorizer = 'back'}), '7,k7', 'the log can be read, whatever the type was then');
 
+# ---- another primary key, of the same type -------------------------------------------------------------
+sql(q{CREATE TABLE rekey (a int PRIMARY KEY, b int UNIQUE NOT NULL, body text); INSERT INTO rekey SELECT i, 101 - i, 'row ' || i FROM generate_series(1, 100) i});
+VecsyncNode::vectorizer($node, $service, 'rekey', 'body');
+ok(step('rekey'), 'before the key is changed');
+sql(q{ALTER TABLE rekey DROP CONSTRAINT rekey_pkey, ADD PRIMARY KEY (b); UPDATE rekey SET body = body || '!' WHERE a < 10});
+ok(VecsyncNode::poll($node, q{SELECT last_error ~ 'primary key of table "rekey" is not the one' FROM vecsync.status WHERE vectorizer = 'rekey'}, 't', 60), 'another primary key: the status says so');
+is(sql(q{SELECT count(*) FROM rekey WHERE embedding <> expected_vector(replace(body, '!', ''), 8)}), '0', 'and no row gets the vector of another');
+fails(q{SELECT * FROM vecsync.search('rekey', 'row 1')}, '55000', 'primary key of table "rekey"', 'nor is it searched');
+fails(q{SELECT * FROM vecsync.verify('rekey')}, '55000', 'primary key of table "rekey"', 'or verified');
+sql(q{ALTER TABLE rekey DROP CONSTRAINT rekey_pkey, ADD PRIMARY KEY (a); SELECT vecsync.resync('rekey')});
+ok(step('rekey'), 'the key is restored');
+VecsyncNode::in_step($node, 'rekey', 'body', 'and all is in step');
+
 # ---- generated columns, domains, enums, composite and array types ----------------------------------
 sql(q{CREATE DOMAIN title AS text CHECK (value <> 'bad'); CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE TYPE place AS (town text, zip int); CREATE DOMAIN code AS text;
 	CREATE TABLE kinds (id code, mood mood, name title, words text[], home place, full_text text GENERATED ALWAYS AS (coalesce(name::text, '') || '!') STORED, PRIMARY KEY (id, mood))});

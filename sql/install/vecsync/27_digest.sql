@@ -28,7 +28,7 @@ CREATE FUNCTION vecsync._failed_keys(id integer) RETURNS TABLE (key text[])
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_list_failed';
 CREATE FUNCTION vecsync._scans(id integer) RETURNS TABLE (op "char", after text[])
     LANGUAGE c STRICT ROWS 1 AS 'MODULE_PATHNAME', 'digest_list_scans';
-CREATE FUNCTION vecsync._key_after(source regclass) RETURNS text
+CREATE FUNCTION vecsync._key_after(name text) RETURNS text
     LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'digest_key_after';
 CREATE FUNCTION vecsync._note_digests(id integer, keys uuid[], digests bigint[]) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'digest_note';

@@ -69,7 +69,7 @@ COMMENT ON FUNCTION vecsync.resync IS
 CREATE FUNCTION vecsync._awaits_scan(v vecsync.vectorizer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 RETURN format('EXISTS (SELECT FROM vecsync._scans(%s) c WHERE c.op OPERATOR(pg_catalog.<>) ''t'' AND (cardinality(c.after) OPERATOR(pg_catalog.=) 0 OR %s))',
-              v.id, coalesce(vecsync._key_after(v.source), 'true'));
+              v.id, vecsync._key_after(v.name));
 
 -- The rows of a column of vectors that are not as they should be: (problem, key).
 CREATE FUNCTION vecsync._verify_column(v vecsync.vectorizer, keys text, dimensions integer) RETURNS text
