@@ -79,10 +79,21 @@ check_install() {
 	rm -rf "$root"
 }
 
+# unit_plain_avx512 NAME: the AVX-512 kernels where the processor has AVX2 only, each instruction made of plain ones.
+unit_plain_avx512() {
+	local log=$logs/$1.avx512.log kernel=$tree/src/kernel
+	grep -qsw avx2 /proc/cpuinfo || return 0
+	gcc -O2 -Wall -Wextra -Werror -Wno-psabi -mavx2 -mfma -mf16c -mpopcnt '-D__builtin_cpu_supports(feature)=1' \
+		-include "$tree/test/unit/avx512_plain.h" -I"$tree/src" -o "$logs/$1.avx512" "$tree/test/unit/$1.c" \
+		"$kernel/choose.c" "$kernel"/*_avx512.c $(ls "$kernel"/*.o | grep -v -e choose.o -e _avx512.o) -lm >"$log" 2>&1 &&
+		as_pg "$logs/$1.avx512" >>"$log" 2>&1
+	tap_result "unit/$1 (avx512 in plain code)" "$log" $?
+}
+
 # A unit test names the rooms whose objects it links ("unit-objects: ROOM...") and, where it also runs on
-# another processor, "unit-cross: aarch64".  One that runs code of the library without a server names its sources
-# ("unit-frontend: FILE..."); they are compiled with FRONTEND and the sanitizers; from
-# 17 on libpgcommon has the encoding functions under their private names.
+# another processor, "unit-cross: aarch64", or with AVX-512, "unit-plain: avx512".  One that runs code of the
+# library without a server names its sources ("unit-frontend: FILE..."); they are compiled with FRONTEND and the
+# sanitizers; from 17 on libpgcommon has the encoding functions under their private names.
 unit_tests() {
 	local source name rooms frontend f libraries
 	# the static libraries: with the modules in Debian's packages, in the folder of libpq where PostgreSQL is built from source
@@ -102,6 +113,7 @@ unit_tests() {
 			$(for r in $rooms; do ls "$tree/src/$r"/*.o; done) -lm >"$logs/$name.log" 2>&1 &&
 			as_pg env ASAN_OPTIONS=detect_leaks=0 "$logs/$name" >>"$logs/$name.log" 2>&1
 		tap_result "unit/$name" "$logs/$name.log" $?
+		grep -q 'unit-plain: avx512' "$source" && unit_plain_avx512 "$name"
 		grep -q 'unit-cross: aarch64' "$source" || continue
 		aarch64-linux-gnu-gcc -O2 -static -I"$tree/src" -o "$logs/$name.aarch64" "$source" \
 			$(for r in $rooms; do ls "$tree/src/$r"/*.c; done) -lm >"$logs/$name.aarch64.log" 2>&1 &&

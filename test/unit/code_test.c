@@ -6,6 +6,7 @@
  *
  * unit-objects: kernel
  * unit-cross: aarch64
+ * unit-plain: avx512
  */
 #include <math.h>
 #include <stdio.h>

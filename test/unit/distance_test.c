@@ -7,6 +7,7 @@
  *
  * unit-objects: kernel
  * unit-cross: aarch64
+ * unit-plain: avx512
  */
 #include <float.h>
 #include <math.h>
