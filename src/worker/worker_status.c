@@ -328,13 +328,15 @@ present_number(const char *name)
 	CatalogScope scope;
 	CatalogVectorizer *v;
 	int			count;
+	int			number;
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	catalog_enter(&scope);
 	v = catalog_read_vectorizers(name, &count, CurrentMemoryContext);
+	number = count > 0 ? v->id : 0; /* v goes with the scope */
 	catalog_leave(&scope);
 	PopActiveSnapshot();
-	return count > 0 ? v->id : 0;
+	return number;
 }
 
 /*
