@@ -1749,20 +1749,63 @@ END
 $do$;
 DROP TABLE vecsync_rights;
 
--- Pending changes have two kinds of entries.
+-- Who searches what.
+CREATE FUNCTION vecsync._searches(OUT role oid, OUT vectorizer integer, OUT searches bigint, OUT answered bigint, OUT rows bigint,
+        OUT most_rows bigint, OUT with_values bigint, OUT total_ms double precision, OUT longest_ms double precision, OUT last_at timestamptz)
+    RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'worker_searches';
+REVOKE ALL ON FUNCTION vecsync._searches() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION vecsync._searches() TO pg_monitor;
+CREATE VIEW vecsync.searches AS
+SELECT pg_get_userbyid(s.role) AS role, v.name AS vectorizer, s.searches, s.answered, s.rows, s.most_rows, s.with_values, s.total_ms, s.longest_ms, s.last_at
+FROM vecsync._searches() s JOIN vecsync.vectorizer v ON v.id = s.vectorizer;
+GRANT SELECT ON vecsync.searches TO pg_monitor;
+COMMENT ON VIEW vecsync.searches IS
+'Who searched what, since the server started: for each role and vectorizer of this database the searches (also those of similar, recommend, context, duplicates and clusters), how many were answered (the others failed, were cancelled or are under way), the rows returned, the most by one search, answers with vectors, the time of all and of the longest, and when the last one was. Nothing of what was asked is kept. The latest 8 to 512 pairs of role and vectorizer are remembered. For pg_monitor.';
+
+-- The weight of the vectors is the search's choice, unless one is given.
+CREATE OR REPLACE FUNCTION vecsync.search(
+    name text,
+    query text DEFAULT NULL,
+    query_vector vector DEFAULT NULL,
+    query_key jsonb DEFAULT NULL,
+    top_k integer DEFAULT 10,
+    filter jsonb DEFAULT NULL,
+    min_score double precision DEFAULT NULL,
+    namespace text DEFAULT NULL,
+    mode text DEFAULT 'vector',
+    fusion text DEFAULT 'weighted',
+    vector_weight double precision DEFAULT NULL,
+    rerank text DEFAULT NULL,
+    rerank_error text DEFAULT 'warning',
+    exclude jsonb[] DEFAULT NULL,
+    group_by_document boolean DEFAULT true,
+    snippet_length integer DEFAULT 0,
+    return_metadata text DEFAULT 'none',
+    return_values boolean DEFAULT false
+) RETURNS TABLE (key jsonb, score double precision, vector_score double precision, text_score double precision,
+                 rerank_score double precision, chunk_seq integer, chunk text, snippet text, metadata jsonb, "values" vector)
+    LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 10 AS 'MODULE_PATHNAME', 'search_vectors';
+COMMENT ON FUNCTION vecsync.search IS
+'The rows of a vectorizer''s table nearest to a text, to a vector, or to another of its rows: keys and scores, best first, ties by key. score: larger is nearer; for the cosine metric 1 is identical. At most top_k rows (1 to 10,000), none below min_score, and as many as match filter, namespace and exclude. mode: vector, text, or hybrid, which fuses both by a weighted sum of scores (weighted; without vector_weight the leg with the better best row weighs more) or by reciprocal ranks (rrf). rerank: a model of kind rerank or chat. Of a chunked vectorizer each row comes once, with its best chunk, unless group_by_document is false (then its chunks come, in vector mode). return_metadata: none, indexed or all columns. Sees what the caller may SELECT. Errors: 42704 no such vectorizer, 22023 a bad argument, 42703 an unknown column in a filter, P0002 no row of that query_key, 55000 no text search, and those of vecsync.embed.';
+
+-- Pending changes have two kinds of entries; the texts' digests are logged.
+ALTER TABLE vecsync.operation_batch ADD old_digests bigint[], ADD new_digests bigint[];
 CREATE OR REPLACE VIEW vecsync.operation WITH (security_barrier) AS
 SELECT * FROM (SELECT overlay(b.id::text placing lpad(to_hex(o.n), 4, '0') FROM 33)::uuid AS id, b.id AS batch, v.name AS vectorizer,
        vecsync._key_json(v.source, b.keys[1 + (o.n - 1) * k.n:o.n * k.n]) AS key,
        CASE substr(b.operations, o.n, 1) WHEN 'd' THEN 'delete' ELSE 'upsert' END AS operation,
        CASE substr(b.operations, o.n, 1) WHEN 'f' THEN 'failed' ELSE 'success' END AS status,
-       b.attempts[o.n] AS attempts, b.error, b.queued_at, b.finished_at
+       b.attempts[o.n] AS attempts, b.error, b.queued_at, b.finished_at,
+       lpad(to_hex(b.old_digests[o.n]), 16, '0') AS old_hash, lpad(to_hex(b.new_digests[o.n]), 16, '0') AS new_hash
 FROM vecsync.operation_batch b JOIN vecsync.vectorizer v ON v.id = b.vectorizer JOIN pg_class c ON c.oid = v.source,
      LATERAL (SELECT cardinality(b.keys) / length(b.operations)) AS k(n),
      LATERAL generate_series(1, length(b.operations)) AS o(n)
 WHERE pg_has_role(current_user, c.relowner, 'USAGE') OR pg_has_role(current_user, 'pg_monitor', 'USAGE')
 UNION ALL
-SELECT NULL, NULL, v.name, vecsync._key_json(v.source, q.keys[1 + (o.n - 1) * k.n:o.n * k.n]), NULL, 'pending', 0, NULL, q.queued_at, NULL
+SELECT NULL, NULL, v.name, vecsync._key_json(v.source, q.keys[1 + (o.n - 1) * k.n:o.n * k.n]), NULL, 'pending', 0, NULL, q.queued_at, NULL, NULL, NULL
 FROM vecsync.queue q JOIN vecsync.vectorizer v ON v.id = q.vectorizer JOIN pg_class c ON c.oid = v.source,
      LATERAL (SELECT cardinality(q.keys) / nullif(q.rows, 0)) AS k(n),
      LATERAL generate_series(1, q.rows) AS o(n)
 WHERE q.op IN ('k', 'f') AND (pg_has_role(current_user, c.relowner, 'USAGE') OR pg_has_role(current_user, 'pg_monitor', 'USAGE'))) AS o;
+COMMENT ON VIEW vecsync.operation IS
+'What was done to each row of the caller''s tables (all for pg_monitor) within vecsync.log_retention, and the changes that are pending: number and batch once it is done, the row''s key, upsert (it got its vectors) or delete (it is gone or has no text, and so are its vectors), status (pending, success, failed), attempts, the error, when the oldest row of the batch was queued and when it was done; old_hash and new_hash are the first 16 hexadecimal digits of the SHA-256 of the text that the row''s vector was of before, and is of now.';

@@ -36,6 +36,8 @@ typedef struct QueueItem
 	int			changes;		/* times its text differed when it was to be written, without a new entry */
 	int			nrefs;			/* entries that it ever stood for */
 	int			seen_refs;		/* nrefs at the last such time */
+	int64		old_digest;		/* of the text of the vector that it had when it was read */
+	bool		has_old_digest;
 	bool		taken;
 	bool		live;			/* a change, not backfill */
 	bool		forced;			/* the vector that it has is not trusted */

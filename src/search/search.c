@@ -22,6 +22,7 @@
 #include "search/embed.h"
 #include "search/search.h"
 #include "search/snippet.h"
+#include "worker/worker.h"
 
 #define FUSION_CANDIDATES	100 /* of each leg, at least */
 #define RERANK_CANDIDATES	50	/* at least */
@@ -112,7 +113,7 @@ read_request(FunctionCallInfo fcinfo, SearchRequest *request)
 	request->hybrid = mode == 2;
 	request->weighted = word_arg(fcinfo, ARG_FUSION, "fusion", fusions, lengthof(fusions)) == 0;
 	request->metadata = word_arg(fcinfo, ARG_METADATA, "return_metadata", levels, lengthof(levels));
-	request->vector_weight = PG_ARGISNULL(ARG_VECTOR_WEIGHT) ? 0.5 : PG_GETARG_FLOAT8(ARG_VECTOR_WEIGHT);
+	request->vector_weight = PG_ARGISNULL(ARG_VECTOR_WEIGHT) ? -1 : PG_GETARG_FLOAT8(ARG_VECTOR_WEIGHT);
 	request->filter = PG_ARGISNULL(ARG_FILTER) ? NULL : PG_GETARG_JSONB_P(ARG_FILTER);
 	request->has_min_score = !PG_ARGISNULL(ARG_MIN_SCORE);
 	request->min_score = request->has_min_score ? PG_GETARG_FLOAT8(ARG_MIN_SCORE) : 0;
@@ -126,7 +127,8 @@ read_request(FunctionCallInfo fcinfo, SearchRequest *request)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("top_k must be between 1 and %d", SEARCH_MAX_ROWS));
 	request->top_k = PG_GETARG_INT32(ARG_TOP_K);
-	if (!(request->vector_weight >= 0 && request->vector_weight <= 1))
+	if (!PG_ARGISNULL(ARG_VECTOR_WEIGHT) &&
+		!(request->vector_weight >= 0 && request->vector_weight <= 1))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("vector_weight must be between 0 and 1"));
@@ -275,6 +277,7 @@ search_vectors(PG_FUNCTION_ARGS)
 	SearchRequest request = {0};
 	SearchSource *source;
 	SearchRows	rows;
+	WorkerSearch search;
 	char	   *reranker = text_arg(fcinfo, ARG_RERANK);
 	int			on_failure = word_arg(fcinfo, ARG_RERANK_ERROR, "rerank_error", failures, lengthof(failures));
 	int			snippet_length = PG_ARGISNULL(ARG_SNIPPET_LENGTH) ? 0 : PG_GETARG_INT32(ARG_SNIPPET_LENGTH);
@@ -295,6 +298,7 @@ search_vectors(PG_FUNCTION_ARGS)
 	if (reranker != NULL)
 		request.top_k = Max(top_k, RERANK_CANDIDATES);
 	source = search_source(text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME)));
+	worker_search_begin(&search, source->def->id);
 	if (!request.text_only && !PG_ARGISNULL(ARG_QUERY_VECTOR))
 		request.vector = PG_GETARG_DATUM(ARG_QUERY_VECTOR);
 	else if (!request.text_only && PG_ARGISNULL(ARG_QUERY_KEY))
@@ -315,6 +319,7 @@ search_vectors(PG_FUNCTION_ARGS)
 	}
 	for (int i = 0; i < rows.count; i++)
 		put_row(rsinfo, &rows.rows[i], request.query, snippet_length);
+	worker_search_end(&search, rows.count, request.values);
 	SPI_finish();
 	return (Datum) 0;
 }

@@ -15,6 +15,9 @@
 
 #define SEARCH_MAX_ROWS 10000
 
+/* Word similarity from which a text is like a query. */
+#define SEARCH_TRIGRAM_FLOOR "0.35"
+
 typedef struct SearchMetric
 {
 	const char *name;
@@ -71,7 +74,7 @@ typedef struct SearchRequest
 	bool		hybrid;
 	bool		text_only;
 	bool		weighted;		/* fusion: else reciprocal ranks */
-	double		vector_weight;
+	double		vector_weight;	/* -1: by how good the best rows of both legs are */
 	SearchMetadata metadata;
 	bool		values;
 	bool		content;		/* the rows' texts are needed */
@@ -120,6 +123,7 @@ extern void search_append_conditions(StringInfo sql, SearchSource *source, Searc
 
 /* ---- search_legs.c: inside SPI; the rows live in 'context' ---- */
 extern SearchRows search_vector_leg(SearchSource *source, SearchRequest *request, MemoryContext context);
+extern bool search_has_conditions(SearchSource *source, SearchRequest *request);
 extern void search_relax_indexes(void);
 extern void search_set_effort(const char *effort);
 extern SearchRows

@@ -2,10 +2,12 @@
  * search_groups.c
  *		Rows against rows: near pairs, clusters, vectors by key.
  *
- * Each vector of the table is a query of its own, which an index answers in
- * the time of a search, so neither is quadratic where there is one.  Results go
- * to a tuplestore, which spills to disk beyond work_mem, as does what clusters
- * remember.
+ * Of many rows each vector is a query of its own, which an index answers in
+ * the time of a search, so neither is quadratic where there is one.  Few rows,
+ * as a filter leaves them, and rows without an index are compared with each other
+ * (search_all.c): a search for each would look through the table as often.
+ * Results go to a tuplestore, which spills to disk beyond work_mem, as does what
+ * clusters remember.
  */
 #include "postgres.h"
 
@@ -25,12 +27,21 @@
 
 #include "search/embed.h"
 #include "search/search.h"
+#include "search/search_all.h"
 #include "search/search_seen.h"
+#include "worker/worker.h"
 
 #define FETCH 500
 
 /* hnsw.ef_search: what is near by itself, and is looked for from both sides, is found with few candidates. */
 #define NEAR_EFFORT "12"
+
+/*
+ * So many vectors are sooner compared with each other than searched for in an
+ * index; under conditions, which an index does not know, more.
+ */
+#define FEW_ROWS 4000
+#define FEW_FILTERED_ROWS 10000
 
 PG_FUNCTION_INFO_V1(groups_pairs);
 PG_FUNCTION_INFO_V1(groups_clusters);
@@ -52,9 +63,11 @@ typedef struct Walk
 	SearchRequest request;
 	double		threshold;
 	ReturnSetInfo *rsinfo;
+	WorkerSearch search;
 	MemoryContext row_context;	/* reset after each vector */
 	SPIPlanPtr	plans[NLIMITS]; /* with an index, made when first needed */
 	SPIPlanPtr	exact;			/* all that are near enough */
+	SearchAll  *all;			/* the rows themselves, if they are to be compared with each other */
 	SearchSeen *seen;			/* clusters: hash of a key, its cluster */
 	int			clusters;
 	uint64		leader;			/* hash of the last leader's key */
@@ -86,6 +99,24 @@ put(Walk *walk, Datum first, Jsonb *second, double score)
 	bool		nulls[3] = {false, false, false};
 
 	tuplestore_putvalues(walk->rsinfo->setResult, walk->rsinfo->setDesc, values, nulls);
+}
+
+/* The smaller key first, so that a pair found from both sides is the same pair. */
+static void
+put_pair(void *walk, Jsonb *a, Jsonb *b, double score)
+{
+	int			order = compareJsonbContainers(&a->root, &b->root);
+
+	if (order < 0)
+		put(walk, JsonbPGetDatum(a), b, score);
+	else if (order > 0)
+		put(walk, JsonbPGetDatum(b), a, score);
+}
+
+static void
+put_member(void *walk, int cluster, Jsonb *key, double score)
+{
+	put(walk, Int32GetDatum(cluster), key, score);
 }
 
 /* ---- neighbors --------------------------------------------------------------------------- */
@@ -179,21 +210,13 @@ search_near(Walk *walk, Datum vector)
 
 /* ---- visits -------------------------------------------------------------------------------- */
 
-/* The smaller key first, so that a pair found from both sides is the same pair. */
 static void
 visit_for_pairs(Walk *walk, Jsonb *key, Datum vector)
 {
 	NearRows	near = search_near(walk, vector);
 
 	for (int i = 0; i < near.count; i++)
-	{
-		int			order = compareJsonbContainers(&key->root, &near.rows[i].key->root);
-
-		if (order < 0)
-			put(walk, JsonbPGetDatum(key), near.rows[i].key, near.rows[i].score);
-		else if (order > 0)
-			put(walk, JsonbPGetDatum(near.rows[i].key), key, near.rows[i].score);
-	}
+		put_pair(walk, key, near.rows[i].key, near.rows[i].score);
 }
 
 /*
@@ -229,14 +252,13 @@ visit_for_clusters(Walk *walk, Jsonb *key, Datum vector)
 	}
 }
 
-static void
-walk_rows(Walk *walk, void (*visit) (Walk *walk, Jsonb *key, Datum vector))
+typedef void (*Visit) (Walk *walk, Jsonb *key, Datum vector);
+
+static Portal
+open_rows(Walk *walk)
 {
 	StringInfoData sql;
 	SPIPlanPtr	plan;
-	Portal		portal;
-	uint64		found;
-	int			guc_level;
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT %s, r.v FROM (SELECT %s, %s AS v FROM %s WHERE %s IS NOT NULL",
@@ -247,33 +269,86 @@ walk_rows(Walk *walk, void (*visit) (Walk *walk, Jsonb *key, Datum vector))
 	plan = SPI_prepare(sql.data, 0, NULL);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare: %s", SPI_result_code_string(SPI_result));
-	guc_level = NewGUCNestLevel();
+	return SPI_cursor_open(NULL, plan, NULL, NULL, true);
+}
+
+/* Visit the next rows; returns whether there may be more. */
+static bool
+fetch_rows(Walk *walk, Portal portal, Visit visit)
+{
+	SPITupleTable *table;
+	uint64		found;
+
+	SPI_cursor_fetch(portal, true, FETCH);
+	table = SPI_tuptable;
+	found = SPI_processed;
+	for (uint64 i = 0; i < found; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(walk->row_context);
+		bool		isnull;
+		Datum		key = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
+		Datum		vector =
+			PointerGetDatum(PG_DETOAST_DATUM_COPY(SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull)));
+
+		CHECK_FOR_INTERRUPTS();
+		visit(walk, (Jsonb *) PG_DETOAST_DATUM_COPY(key), vector);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(walk->row_context);
+	}
+	SPI_freetuptable(table);
+	return found == FETCH;
+}
+
+static void
+visit_for_all(Walk *walk, Jsonb *key, Datum vector)
+{
+	search_all_add(walk->all, key, vector);
+}
+
+/* Take all rows into walk->all if they are few, or if there is no index.  False: neither. */
+static bool
+take_rows(Walk *walk)
+{
+	Size		memory = work_mem * (Size) 1024;
+	int			most = search_all_max_rows(memory);
+	int			few = Min(search_has_conditions(walk->source, &walk->request) ? FEW_FILTERED_ROWS : FEW_ROWS,
+						  most);
+	Portal		portal = open_rows(walk);
+	bool		more = true;
+
+	walk->all = search_all_begin(walk->source, walk->threshold, memory);
+	while (more && search_all_count(walk->all) <= few)
+		more = fetch_rows(walk, portal, visit_for_all);
+	if (more)
+	{
+		walk->plans[0] = neighbor_plan(walk, limits[0], false);
+		if (!search_plan_uses_vector_index(walk->plans[0], false))
+			while (more && search_all_count(walk->all) <= most)
+				more = fetch_rows(walk, portal, visit_for_all);
+	}
+	SPI_cursor_close(portal);
+	if (more)
+		search_all_end(walk->all);
+	return !more;
+}
+
+/* Visit each row, unless all of them are taken. */
+static void
+walk_rows(Walk *walk, Visit visit)
+{
+	int			guc_level = NewGUCNestLevel();
+
 	search_relax_indexes();
 	search_set_effort(NEAR_EFFORT);
-	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
-	do
+	if (!take_rows(walk))
 	{
-		SPITupleTable *table;
+		Portal		portal = open_rows(walk);
 
-		SPI_cursor_fetch(portal, true, FETCH);
-		table = SPI_tuptable;
-		found = SPI_processed;
-		for (uint64 i = 0; i < found; i++)
-		{
-			MemoryContext old = MemoryContextSwitchTo(walk->row_context);
-			bool		isnull;
-			Datum		key = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
-			Datum		vector = PointerGetDatum(
-				PG_DETOAST_DATUM_COPY(SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull)));
-
-			CHECK_FOR_INTERRUPTS();
-			visit(walk, (Jsonb *) PG_DETOAST_DATUM_COPY(key), vector);
-			MemoryContextSwitchTo(old);
-			MemoryContextReset(walk->row_context);
-		}
-		SPI_freetuptable(table);
-	} while (found == FETCH);
-	SPI_cursor_close(portal);
+		walk->all = NULL;
+		while (fetch_rows(walk, portal, visit))
+			;
+		SPI_cursor_close(portal);
+	}
 	AtEOXact_GUC(false, guc_level);
 }
 
@@ -286,11 +361,18 @@ start_walk(FunctionCallInfo fcinfo, Walk *walk)
 		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				errmsg("name and threshold must not be null"));
 	walk->source = search_source(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	worker_search_begin(&walk->search, walk->source->def->id);
 	walk->threshold = PG_GETARG_FLOAT8(1);
 	walk->request.filter = PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2);
 	walk->request.namespace = PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3));
 	walk->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	walk->row_context = AllocSetContextCreate(CurrentMemoryContext, "vecsync row", ALLOCSET_DEFAULT_SIZES);
+}
+
+static void
+end_walk(Walk *walk)
+{
+	worker_search_end(&walk->search, tuplestore_tuple_count(walk->rsinfo->setResult), false);
 }
 
 /* vecsync._pairs(name, threshold, filter, namespace) -> (a jsonb, b jsonb, score float8); pairs may repeat */
@@ -302,7 +384,13 @@ groups_pairs(PG_FUNCTION_ARGS)
 	start_walk(fcinfo, &walk);
 	SPI_connect();
 	walk_rows(&walk, visit_for_pairs);
+	if (walk.all != NULL)
+	{
+		search_all_pairs(walk.all, put_pair, &walk);
+		search_all_end(walk.all);
+	}
 	SPI_finish();
+	end_walk(&walk);
 	return (Datum) 0;
 }
 
@@ -319,8 +407,14 @@ groups_clusters(PG_FUNCTION_ARGS)
 	walk.seen = search_seen_create(work_mem * (Size) 1024);
 	SPI_connect();
 	walk_rows(&walk, visit_for_clusters);
+	if (walk.all != NULL)
+	{
+		search_all_clusters(walk.all, put_member, &walk);
+		search_all_end(walk.all);
+	}
 	SPI_finish();
 	search_seen_free(walk.seen);
+	end_walk(&walk);
 	return (Datum) 0;
 }
 

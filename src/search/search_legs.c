@@ -229,6 +229,14 @@ search_set_effort(const char *effort)
 		set_if_known("hnsw.ef_search", effort);
 }
 
+/* Are there rows that are not to be found? */
+bool
+search_has_conditions(SearchSource *source, SearchRequest *request)
+{
+	return request->filter != NULL || request->namespace != NULL || list_length(request->exclude) > 1 ||
+		check_enable_rls(source->def->source, InvalidOid, true) == RLS_ENABLED;
+}
+
 /*
  * How many rows to ask an index for.  It finds the nearest of all rows well,
  * but knows nothing of conditions: of those that satisfy them, the first few
@@ -237,13 +245,9 @@ search_set_effort(const char *effort)
 static int
 rows_to_ask(SearchSource *source, SearchRequest *request)
 {
-	bool		conditions = request->filter != NULL || request->namespace != NULL ||
-		list_length(request->exclude) > 1 ||
-		check_enable_rls(source->def->source, InvalidOid, true) == RLS_ENABLED;
-
 	if (source->chunked && !request->ungrouped)
 		return request->top_k * CHUNKS_PER_ROW + TIES;
-	if (!conditions)
+	if (!search_has_conditions(source, request))
 		return request->top_k + 1;
 	return request->top_k + Min(Max(3 * request->top_k, FILTERED_MORE_MIN), FILTERED_MORE_MAX);
 }
@@ -324,8 +328,8 @@ search_text_leg(SearchSource *source, SearchRequest *request, int limit, MemoryC
 	{
 		/* the setting exists once the library is loaded */
 		(void) SPI_execute(psprintf("SELECT %s.show_limit()", trgm), true, 0);
-		(void) set_config_option("pg_trgm.word_similarity_threshold", "0.45", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
+		(void) set_config_option("pg_trgm.word_similarity_threshold", SEARCH_TRIGRAM_FLOOR,
+								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	}
 	if (SPI_execute(search_text_sql(source, request, limit, trgm), true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not search the words of vectorizer \"%s\"", source->def->name);
@@ -341,11 +345,29 @@ search_text_leg(SearchSource *source, SearchRequest *request, int limit, MemoryC
 
 /* ---- fusion -------------------------------------------------------------------------------- */
 
+/*
+ * The weight of the vectors when none is given.  A leg whose best row is no good
+ * is likely to have found nothing: a misspelt word is far from everything, and
+ * words that no text has leave texts that look a little like them.  The fourth
+ * power makes the better one decide; 0.7, since what is unrelated still has
+ * some cosine.  (test/bench/relevance.sh)
+ */
 static double
-fused_score(SearchRequest *request, SearchRow *row, int vector_rank, int text_rank)
+default_weight(SearchSource *source, SearchRequest *request, SearchRows vector, SearchRows text)
 {
-	double		w = request->vector_weight;
+	double		v = vector.count > 0 ? normalised(source->metric, vector.rows[0].vector_score) : 0;
+	double		t = text.count > 0 ? text.rows[0].text_score : 0;
 
+	v = 0.7 * pow(v, 4);
+	t = pow(t, 4);
+	if (!request->weighted || v + t <= 0)
+		return 0.5;
+	return v / (v + t);
+}
+
+static double
+fused_score(SearchRequest *request, double w, SearchRow *row, int vector_rank, int text_rank)
+{
 	if (request->weighted)
 		return w * row->vector_score + (1 - w) * row->text_score;
 	return (vector_rank > 0 ? 2 * w / (RRF_CONSTANT + vector_rank) : 0) +
@@ -372,7 +394,10 @@ search_fuse(SearchSource *source, SearchRequest *request, SearchRows vector, Sea
 {
 	HTAB	   *keys = make_key_table(vector.count + text.count);
 	SearchRows	fused = {0};
+	double		weight = request->vector_weight;
 
+	if (weight < 0)
+		weight = default_weight(source, request, vector, text);
 	fused.rows = palloc0(sizeof(SearchRow) * Max(vector.count + text.count, 1));
 	for (int i = 0; i < vector.count; i++)
 	{
@@ -382,7 +407,7 @@ search_fuse(SearchSource *source, SearchRequest *request, SearchRows vector, Sea
 		*row = vector.rows[i];
 		row->vector_score = normalised(source->metric, row->vector_score);
 		row->has_text_score = true;
-		row->score = fused_score(request, row, i + 1, 0);
+		row->score = fused_score(request, weight, row, i + 1, 0);
 		entry->index = fused.count++;
 	}
 	for (int i = 0; i < text.count; i++)
@@ -399,7 +424,7 @@ search_fuse(SearchSource *source, SearchRequest *request, SearchRows vector, Sea
 			entry->index = fused.count++;
 		}
 		row->text_score = text.rows[i].text_score;
-		row->score = fused_score(request, row, row->rank, i + 1);
+		row->score = fused_score(request, weight, row, row->rank, i + 1);
 	}
 	hash_destroy(keys);
 	qsort(fused.rows, fused.count, sizeof(SearchRow), by_score);

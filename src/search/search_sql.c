@@ -27,7 +27,6 @@
 #include "search/filter.h"
 #include "search/search.h"
 
-#define TRIGRAM_FLOOR "0.45"
 #define PLUS_ZERO "OPERATOR(pg_catalog.+) 0::pg_catalog.float8"
 
 /* ---- keys ---------------------------------------------------------------------------- */
@@ -292,7 +291,9 @@ search_vector_sql(SearchSource *source, SearchRequest *request, int limit, bool 
 /*
  * A row is found by the words of the query, or by its similarity to a part of
  * the text when the trigram extension is there.  The score is at least 0.5 for
- * the words.
+ * the words.  For the similarity it is the mean of that to any part and that to
+ * whole words: the first alone cannot tell a misspelt word from a longer one that
+ * begins like it, the second is low for words that are written together.
  */
 char *
 search_text_sql(SearchSource *source, SearchRequest *request, int limit, const char *trgm_schema)
@@ -308,11 +309,10 @@ search_text_sql(SearchSource *source, SearchRequest *request, int limit, const c
 
 	if (trgm_schema != NULL)
 	{
-		char *similarity =
-			psprintf("%s.word_similarity(%s, %s)::pg_catalog.float8", trgm_schema, query, source->words);
-
-		score = psprintf("greatest(%s, CASE WHEN %s >= " TRIGRAM_FLOOR " THEN %s ELSE 0 END)", score,
-						 similarity, similarity);
+		/* below the floor it is below 0.5, so it cannot outdo the words */
+		score = psprintf("greatest(%s, (%s.word_similarity(%s, %s) OPERATOR(pg_catalog.+) "
+						 "%s.strict_word_similarity(%s, %s))::pg_catalog.float8 OPERATOR(pg_catalog./) 2)",
+						 score, trgm_schema, query, source->words, trgm_schema, query, source->words);
 		match = psprintf("(%s OR %s OPERATOR(%s.%%>) %s)", match, source->words, trgm_schema, query);
 	}
 	initStringInfo(&sql);

@@ -103,6 +103,22 @@ extern void worker_query_cache_counts(int *entries, uint64 *hits, uint64 *misses
 extern void worker_query_cache_put(const char *model, const char *text, bool query, uint64 generation,
 								   const float *values, int dimensions);
 
+/* ---- worker_activity.c: who searches what, how much ---- */
+
+/* One search, from begin to end; one that fails has no end. */
+typedef struct WorkerSearch
+{
+	int			vectorizer;
+	TimestampTz began_at;
+	int64		rows;
+	bool		values;			/* vectors were returned */
+} WorkerSearch;
+
+extern void worker_activity_request(void);
+extern void worker_activity_startup(void);
+extern void worker_search_begin(WorkerSearch *search, int vectorizer);
+extern void worker_search_end(WorkerSearch *search, int64 rows, bool values);
+
 /* ---- processes ------------------------------------------------------------------- */
 
 extern PGDLLEXPORT void launcher_main(Datum arg);

@@ -52,6 +52,8 @@ worker_digest_compare(RenderArgs *r, bool *unchanged)
 	Datum		values[2] = {Int32GetDatum(r->v->def->id)};
 
 	memset(unchanged, 0, sizeof(bool) * r->nrows);
+	for (int i = 0; i < r->nrows; i++)
+		r->rows[i].item->has_old_digest = false;
 	if (!table_exists())
 		return;
 	for (int i = 0; i < r->nrows; i++)
@@ -71,6 +73,8 @@ worker_digest_compare(RenderArgs *r, bool *unchanged)
 		int			row = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull)) - 1;
 		int64		digest = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
 
+		r->rows[row].item->old_digest = digest;
+		r->rows[row].item->has_old_digest = true;
 		if (!r->rows[row].item->forced && r->found[row] && r->embedded[row] &&
 			!worker_text_blank(r->texts[row]))
 			unchanged[row] = digest == digest_text(r->texts[row], strlen(r->texts[row]));

@@ -3,21 +3,24 @@
  *		The operation log: what was done to which row, and when.
  *
  * A write-back of up to max_batch rows is one row of vecsync.operation_batch, which holds the keys as one
- * array and a letter for each row; vecsync.operation takes it apart for the reader.  So a logged row costs
- * some bytes of a tuple and no tuple of its own.  The log is written in the transaction that writes the
- * vectors, so both are there or none.
+ * array, a letter for each row and the digests of its texts before and after; vecsync.operation takes it
+ * apart for the reader.  So a logged row costs some bytes of a tuple and no tuple of its own.  The log is
+ * written in the transaction that writes the vectors, so both are there or none.
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "queue/digest.h"
 #include "worker/worker_state.h"
 
 /* Old entries are looked for this often, or more often where they live shorter. */
@@ -33,6 +36,10 @@ struct WorkerLog
 	int			nkeys;
 	int			maxkeys;
 	Datum	   *attempts;
+	Datum	   *old_digests;	/* of the text of the row's vector before; with nulls */
+	bool	   *no_old;
+	Datum	   *new_digests;
+	bool	   *no_new;
 	TimestampTz queued_at;		/* of the oldest row */
 };
 
@@ -65,16 +72,21 @@ worker_log_begin(int maxrows)
 	log = palloc0(sizeof(WorkerLog));
 	initStringInfo(&log->operations);
 	log->attempts = palloc(sizeof(Datum) * maxrows);
+	log->old_digests = palloc(sizeof(Datum) * maxrows);
+	log->no_old = palloc(sizeof(bool) * maxrows);
+	log->new_digests = palloc(sizeof(Datum) * maxrows);
+	log->no_new = palloc(sizeof(bool) * maxrows);
 	log->queued_at = DT_NOEND;
 	return log;
 }
 
-/* Note a row before its item is given up. */
+/* Note a row before its item is given up.  text: what its vector is of now, or NULL. */
 void
-worker_log_row(WorkerLog *log, const QueueItem *item, char operation)
+worker_log_row(WorkerLog *log, const QueueItem *item, char operation, const char *text)
 {
 	Datum	   *elems;
 	int			n;
+	int			row;
 
 	if (log == NULL)
 		return;
@@ -87,39 +99,79 @@ worker_log_row(WorkerLog *log, const QueueItem *item, char operation)
 	}
 	for (int i = 0; i < n; i++)
 		log->keys[log->nkeys++] = PointerGetDatum(PG_DETOAST_DATUM_COPY(elems[i]));
-	log->attempts[log->operations.len] =
+	row = log->operations.len;
+	log->no_old[row] = !item->has_old_digest;
+	log->old_digests[row] = Int64GetDatum(item->has_old_digest ? item->old_digest : 0);
+	log->no_new[row] = text == NULL;
+	log->new_digests[row] = Int64GetDatum(text ? digest_text(text, strlen(text)) : 0);
+	log->attempts[row] =
 		Int32GetDatum(item->attempts + (operation == WORKER_LOG_FAILED ? 0 : 1));
 	appendStringInfoChar(&log->operations, operation);
 	log->queued_at = Min(log->queued_at, item->queued_at);
+}
+
+/* There are none before ALTER EXTENSION vecsync UPDATE has added the columns. */
+static bool
+has_digest_columns(void)
+{
+	Oid			table = get_relname_relid("operation_batch", get_namespace_oid("vecsync", false));
+
+	return get_attnum(table, "new_digests") != InvalidAttrNumber;
+}
+
+static Datum
+digest_array(Datum *digests, bool *nulls, int n)
+{
+	int			lower = 1;
+
+	return PointerGetDatum(construct_md_array(digests, nulls, 1, &n, &lower, INT8OID, sizeof(int64),
+											  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
 /* Write what was noted, inside the transaction it belongs to. */
 void
 worker_log_end(WorkerLog *log, const WorkerVectorizer *v, const char *error)
 {
-	Oid			types[8] = {UUIDOID, INT4OID, TEXTARRAYOID, TEXTOID, INT4ARRAYOID, TEXTOID, TIMESTAMPTZOID,
-	TIMESTAMPTZOID};
-	Datum		values[8];
-	char		nulls[9] = "        ";
+	static bool with_digests = false;
+	Oid			types[10] = {UUIDOID, INT4OID, TEXTARRAYOID, TEXTOID, INT4ARRAYOID, TEXTOID, TIMESTAMPTZOID,
+	TIMESTAMPTZOID, INT8ARRAYOID, INT8ARRAYOID};
+	Datum		values[10];
+	char		nulls[11] = "          ";
 	TimestampTz now = GetCurrentTimestamp();
+	int			nrows;
 
 	if (log == NULL || log->operations.len == 0)
 		return;
+	nrows = log->operations.len;
 	values[0] = UUIDPGetDatum(time_uuid(now, true));
 	values[1] = Int32GetDatum(v->def->id);
 	values[2] = PointerGetDatum(construct_array(log->keys, log->nkeys, TEXTOID, -1, false, TYPALIGN_INT));
 	values[3] = CStringGetTextDatum(log->operations.data);
-	values[4] = PointerGetDatum(
-		construct_array(log->attempts, log->operations.len, INT4OID, 4, true, TYPALIGN_INT));
+	values[4] = PointerGetDatum(construct_array(log->attempts, nrows, INT4OID, 4, true, TYPALIGN_INT));
 	nulls[5] = error ? ' ' : 'n';
 	values[5] = error ? CStringGetTextDatum(error) : (Datum) 0;
 	values[6] = TimestampTzGetDatum(log->queued_at);
 	values[7] = TimestampTzGetDatum(now);
+	values[8] = digest_array(log->old_digests, log->no_old, nrows);
+	values[9] = digest_array(log->new_digests, log->no_new, nrows);
+	if (MyWorker->log_plan != NULL && with_digests != has_digest_columns())
+	{
+		SPI_freeplan(MyWorker->log_plan);
+		MyWorker->log_plan = NULL;
+	}
 	if (MyWorker->log_plan == NULL)
-		MyWorker->log_plan = worker_prepare(
-			"INSERT INTO vecsync.operation_batch"
-			" (id, vectorizer, keys, operations, attempts, error, queued_at, finished_at)"
-			" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", 8, types);
+	{
+		with_digests = has_digest_columns();
+		MyWorker->log_plan = with_digests
+			? worker_prepare(
+				"INSERT INTO vecsync.operation_batch (id, vectorizer, keys, operations, attempts, error,"
+				" queued_at, finished_at, old_digests, new_digests)"
+				" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", 10, types)
+			: worker_prepare(
+				"INSERT INTO vecsync.operation_batch"
+				" (id, vectorizer, keys, operations, attempts, error, queued_at, finished_at)"
+				" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", 8, types);
+	}
 	if (SPI_execute_plan(MyWorker->log_plan, values, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not write vecsync.operation_batch");
 }

@@ -235,7 +235,7 @@ worker_dead_letter(WorkerVectorizer *v, QueueItem *item, const char *operation, 
 		" error = excluded.error, failed_at = excluded.failed_at",
 		5, types, values, NULL, false, 0);
 	log = worker_log_begin(1);
-	worker_log_row(log, item, WORKER_LOG_FAILED);
+	worker_log_row(log, item, WORKER_LOG_FAILED, NULL);
 	worker_log_end(log, v, message);
 	queue_window_done(item);
 	v->dead_letters = true;

@@ -32,6 +32,7 @@ shmem_request(void)
 	RequestAddinShmemSpace(MAXALIGN(sizeof(WorkerShared)));
 	RequestNamedLWLockTranche(TRANCHE, 1);
 	worker_query_cache_request();
+	worker_activity_request();
 }
 
 static void
@@ -53,6 +54,7 @@ shmem_startup(void)
 			pg_atomic_init_u32(&worker_shared->databases[i].rows_changed, 0);
 	}
 	worker_query_cache_startup();
+	worker_activity_startup();
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -231,7 +231,7 @@ extern void worker_digest_write(WorkerVectorizer *v, BatchRow **written, int nwr
 typedef struct WorkerLog WorkerLog;
 
 extern WorkerLog *worker_log_begin(int maxrows);
-extern void worker_log_row(WorkerLog *log, const QueueItem *item, char operation);
+extern void worker_log_row(WorkerLog *log, const QueueItem *item, char operation, const char *text);
 extern void worker_log_end(WorkerLog *log, const WorkerVectorizer *v, const char *error);
 extern bool worker_log_due(TimestampTz now);
 extern void worker_log_expire(void);

@@ -279,7 +279,8 @@ settle_rows(WorkerBatch *batch, RowFate *fate)
 		{
 			bool		upsert = fate[i] == ROW_WRITTEN && batch->rows[i].ninputs > 0;
 
-			worker_log_row(log, item, upsert ? WORKER_LOG_UPSERT : WORKER_LOG_DELETE);
+			worker_log_row(log, item, upsert ? WORKER_LOG_UPSERT : WORKER_LOG_DELETE,
+						   upsert ? batch->rows[i].text : NULL);
 			worker_forget_failure(v, item);
 			queue_window_done(item);
 		}

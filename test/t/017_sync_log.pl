@@ -42,6 +42,10 @@ sql(q{DELETE FROM docs WHERE id = 7; UPDATE docs SET body = 'text' WHERE id = 13
 ok(VecsyncNode::settle($node, 'docs'), 'a delete and an update');
 is(sql(q{SELECT string_agg(operation || ' ' || (key->>'id') || ' ' || status, ', ' ORDER BY (key->>'id')::int) FROM (SELECT * FROM vecsync.operation ORDER BY id DESC LIMIT 2) s}),
 	'delete 7 success, upsert 13 success', 'the newest numbers are the newest operations');
+is(sql(q{SELECT count(*), count(*) FILTER (WHERE o.old_hash IS NULL AND o.new_hash = left(encode(sha256(convert_to(d.body, 'UTF8')), 'hex'), 16)) FROM docs d JOIN vecsync.operation o ON o.key = jsonb_build_object('region', d.region, 'id', d.id)
+	WHERE d.id NOT IN (7, 13, 14)}), '297|297', 'the hash of a row\'s text; there was none before');
+is(sql(q{SELECT DISTINCT ON (key) key->>'id', operation, old_hash = left(encode(sha256('text 7'), 'hex'), 16), old_hash IS NULL, new_hash = left(encode(sha256('text'), 'hex'), 16), new_hash IS NULL FROM vecsync.operation WHERE key->>'id' IN ('7', '13', '14') ORDER BY key, id DESC}),
+	"7|delete|t|f||t\n13|upsert||t|t|f\n14|delete||t||t", 'hashes before and after: of a row that went, of one that got its first vector, of one without text');
 sql(q{SELECT vecsync.pause('docs'); UPDATE docs SET body = 'waits' WHERE id IN (1, 2)});
 is(sql(q{SELECT string_agg(key->>'id', ',' ORDER BY key->>'id') FROM vecsync.operation WHERE status = 'pending'}), '1,2', 'pending changes');
 sql(q{SELECT vecsync.resume('docs')});

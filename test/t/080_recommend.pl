@@ -53,12 +53,25 @@ is(sql(q{SELECT count(*) FROM vecsync.duplicates('items', 0.95, filter => '{"cat
 is(sql(q{SELECT count(*), count(DISTINCT key), min(cluster), max(cluster) = count(DISTINCT cluster), min(score) >= 0.8 FROM vecsync.clusters('items')}), '500|500|1|t|t', 'clusters: every row in one');
 is(sql(q{WITH c AS (SELECT * FROM vecsync.clusters('items', 0.9)), l AS (SELECT cluster, min((key->>'id')::int) AS leader FROM c GROUP BY 1)
 	SELECT count(*) FROM l a JOIN l b ON a.cluster < b.cluster JOIN items x ON x.id = a.leader JOIN items y ON y.id = b.leader WHERE 1 - (x.embedding <=> y.embedding) >= 0.9}), '0', 'leaders are not near to each other');
-# Beyond work_mem what clusters remember goes to a file, and they are the same.
+# Few rows, or rows without an index, are compared with each other, in blocks of half of work_mem.
 sql(q{CREATE TABLE wide (id int PRIMARY KEY, t text, embedding vector(8)); INSERT INTO wide SELECT i, '', ARRAY[cos(i / 10), sin(i / 10), cos(i), sin(i), 0, 0, 0, 0]::vector FROM generate_series(1, 5000) i},
 	q{SELECT vecsync.create_vectorizer('wide', model => 'm', content => 't', enqueue_existing => false, index => '{"method": "none"}')});
-my $few = q{0.99, filter => '{"id": {"$lte": 3000}}'};
-is(sql(qq{SET work_mem = '64kB'; SET log_temp_files = 0; SELECT count(*), md5(string_agg(c::text, ',' ORDER BY c.key, c.cluster)) FROM vecsync.clusters('wide', $few) c}),
-	sql(qq{SELECT 3000, md5(string_agg(c::text, ',' ORDER BY c.key, c.cluster)) FROM vecsync.clusters('wide', $few) c}), 'clusters beyond work_mem');
+my $few = q{0.99, filter => '{"id": {"$lte": 900}}'};
+my $members = qq{SELECT count(*), md5(string_agg(c::text, ',' ORDER BY c.key, c.cluster)) FROM vecsync.clusters('wide', $few) c};
+is(sql("SET work_mem = '64kB'; $members"), sql($members), 'clusters in many blocks or one: the same');
+is(sql(qq{SET work_mem = '64kB'; WITH c AS MATERIALIZED (SELECT cluster, (key->>'id')::int AS id, score FROM vecsync.clusters('wide', $few)), l AS (SELECT cluster, min(id) AS id FROM c GROUP BY 1)
+	SELECT count(*), count(*) FILTER (WHERE c.cluster = n.cluster AND c.score = CASE WHEN c.id = n.id THEN 1 ELSE n.score END), count(DISTINCT c.cluster) BETWEEN 2 AND 800
+	FROM c JOIN wide w USING (id), LATERAL (SELECT l.cluster, l.id, 1 - (x.embedding <=> w.embedding) AS score FROM l JOIN wide x ON x.id = l.id
+		WHERE l.id <= w.id AND (l.id = w.id OR 1 - (x.embedding <=> w.embedding) >= 0.99) ORDER BY l.cluster LIMIT 1) n}), '900|900|t', 'each row in the first cluster whose leader it is near to');
+my $pairs = q{SELECT count(*) FROM wide x JOIN wide y ON x.id < y.id WHERE x.id <= 900 AND y.id <= 900 AND 1 - (x.embedding <=> y.embedding) >= 0.99};
+is(sql("SET work_mem = '64kB'; SELECT count(*), bool_and((a->>'id')::int < (b->>'id')::int) FROM vecsync.duplicates('wide', $few)"), sql($pairs) . '|t', 'duplicates in many blocks: all pairs, each once');
+my $all = sql(q{SELECT count(*) FROM vecsync.duplicates('wide', 0.9999)});
+is($all, sql(q{SELECT count(*) FROM wide x JOIN wide y ON x.id < y.id WHERE 1 - (x.embedding <=> y.embedding) >= 0.9999}), 'no index: all pairs of all rows');
+# Many rows with an index: each is searched for.  What clusters remember goes to a file beyond work_mem, and they are the same.
+sql(q{CREATE INDEX ON wide USING hnsw (embedding vector_cosine_ops); ANALYZE wide});
+cmp_ok(sql(q{SELECT count(*) FROM vecsync.duplicates('wide', 0.9999)}) / $all, '>=', 0.99, 'duplicates by the index: nearly all pairs');
+$members = q{SELECT count(*), md5(string_agg(c::text, ',' ORDER BY c.key, c.cluster)) FROM vecsync.clusters('wide', 0.99) c};
+is(sql("SET work_mem = '64kB'; $members"), sql($members), 'clusters beyond work_mem');
 
 # ---- matrix, classify, context -----------------------------------------------------------------
 is(sql(q{SELECT count(*), bool_and(abs(score - (1 - (x.embedding <=> y.embedding))) < 1e-6), count(*) FILTER (WHERE a = b) FROM vecsync.similarity_matrix('items', ARRAY['1', '2', '9999', '251']::jsonb[])
@@ -93,14 +106,15 @@ is(sql(q{WITH c AS (SELECT * FROM vecsync.clusters('papers', 0.6)), l AS (SELECT
 	FROM papers_chunks x, papers_chunks y WHERE x.id = l.leader AND y.id = (c.key->>'id')::int) b}), 't', 'with the score of the best pair of chunks');
 is(sql(q{SELECT count(*) FROM vecsync.duplicates('papers', 0.999, filter => '{"tenant": "n1"}')}), sql('SELECT count(*) ' . sprintf($of_chunks, q{AND x.id % 2 = 1 AND y.id % 2 = 1}, 0.999)), 'duplicates of documents under a filter');
 
-# ---- the index ------------------------------------------------------------------------------
-SKIP:
-{
-	my ($status) = $node->psql('postgres', 'CREATE INDEX ON items USING hnsw (embedding vector_cosine_ops)');
-	skip 'no hnsw', 2 if $status;
-	is(sql(q{SET enable_seqscan = off; SELECT count(*) FROM vecsync.duplicates('items')}), sql(sprintf($exact, 0.95)), 'duplicates through the index');
-	is(sql(q{SET enable_seqscan = off; SELECT count(*) FROM vecsync.clusters('items')}), '500', 'clusters through the index');
-}
+# With little memory the chunks are too many to be compared with each other, and each is searched for.
+sql(q{INSERT INTO papers SELECT i, format('a%s b%s. p%s q%s. e%s f%s.', i, i, i / 2, i / 2, i, i), 'n' FROM generate_series(101, 500) i});
+ok(VecsyncNode::settle($node, 'papers'), 'more chunks embedded');
+sql('ANALYZE');
+my @compared = map { sql("SET work_mem = '$_'; SELECT count(*) FROM vecsync.duplicates('papers', 0.9999)") } qw(4MB 64kB);
+ok($compared[1] <= $compared[0] && $compared[1] >= 0.98 * $compared[0], 'duplicates of chunks that are searched for') or diag("@compared");
+my @grouped = map { sql("SET work_mem = '$_'; SELECT count(*), count(DISTINCT key), count(DISTINCT cluster) FROM vecsync.clusters('papers', 0.9999)") } qw(4MB 64kB);
+my @clusters = map { (split /\|/)[2] } @grouped;
+ok("@grouped" =~ /^421\|421\|\d+ 421\|421\|\d+$/ && $clusters[1] >= $clusters[0] && $clusters[1] <= 1.02 * $clusters[0], 'and clusters: every row in one') or diag("@grouped");
 
 # ---- namespaces and rights ----------------------------------------------------------------------
 sql(q{CREATE TABLE ours (id int PRIMARY KEY, t text, tenant text); INSERT INTO ours SELECT i, 'same', 'n' || i % 2 FROM generate_series(1, 20) i});

@@ -181,9 +181,10 @@ row('0.23', q{SELECT label, round(score::numeric, 6) FROM vecsync.classify('post
 # row 0.27
 row('0.27', qq{SELECT bool_and(abs(score - (0.7 * vector_score + 0.3 * text_score)) < 1e-9), bool_or(text_score = 0), max(text_score) > 0.5 FROM vecsync.search('albums', 'Miles Davis', mode => 'hybrid', fusion => 'weighted', vector_weight => 0.7)}, 't|t|t', 'hybrid, weighted, with both scores');
 row('0.27', q{SELECT count(*) FROM vecsync.search('albums', 'Miles Davis', mode => 'hybrid', fusion => 'rrf')}, 10, 'hybrid by ranks');
-# row 0.28: each change that was applied, with number, batch, key, operation, status, attempts, error and times, for seven days
+# row 0.28: each change that was applied, with number, batch, key, operation, status, attempts, error, hashes and times, for seven days
 row('0.28', q{UPDATE posts SET body = 'post changed' WHERE id = 60; SELECT vecsync.wait('posts'); SELECT operation, status, attempts, error IS NULL, queued_at <= finished_at, id <> batch, substr(id::text, 15, 1) = '7' FROM vecsync.operation WHERE vectorizer = 'posts' AND key = '{"id": 60}' ORDER BY id DESC LIMIT 1},
 	"t\nupsert|success|1|t|t|t|t", 'the log of an operation');
+row('0.28', q{SELECT old_hash = left(encode(sha256('post 0'), 'hex'), 16), new_hash = left(encode(sha256('post changed'), 'hex'), 16) FROM vecsync.operation WHERE vectorizer = 'posts' AND key = '{"id": 60}' ORDER BY id DESC LIMIT 1}, 't|t', 'hashes of the text before and after');
 row('0.28', 'SHOW vecsync.log_retention', '7d', 'kept for seven days');
 # row 0.29: batches
 row('0.29', q{SELECT bool_and(rows = upserts + deletes + failed), sum(rows) >= 61, bool_and(finished_at >= queued_at) FROM vecsync.batch WHERE vectorizer = 'posts'}, 't|t|t', 'batches with their counts');
@@ -210,6 +211,13 @@ ok(VecsyncNode::poll($node, q{SELECT count(*) FROM vecsync.vectorizer WHERE name
 row('0.34', q{SELECT count(*), min(vector_dims("values")) FROM vecsync.search('items', 'q', top_k => 100, return_values => true)}, '60|32', 'which then answers');
 # row 0.35: several vectorizers of a table
 row('0.35', q{SELECT vecsync.create_vectorizer('posts', model => 'three', content => '={body}', name => 'x', destination => 'column:other') IS NULL} =~ s/=\{body\}/body/r, 'f', 'a second vectorizer of a table');
+# row 0.36: who asks for unusually much, or fails unusually often
+sql('GRANT USAGE ON SCHEMA vecsync TO guest; GRANT SELECT ON albums TO guest');
+sql(q{SET ROLE guest; SELECT count(*) FROM vecsync.search('albums', query_key => '1', top_k => 40, return_values => true)});
+sql(q{SET ROLE guest; SELECT count(*) FROM vecsync.duplicates('albums')});
+refused('0.36', q{SET ROLE guest; SELECT * FROM vecsync.similar('albums', '4711')}, qr/P0002/, 'a search that fails');
+row('0.36', q{SELECT vectorizer, searches - answered >= 1, most_rows >= 40, with_values, rows >= most_rows, total_ms >= longest_ms AND longest_ms > 0, last_at > now() - interval '1 hour' FROM vecsync.searches WHERE role = 'guest' AND vectorizer = 'albums'}, 'albums|t|t|1|t|t|t', 'searches are counted by role');
+refused('0.36', q{SET ROLE guest; SELECT * FROM vecsync.searches}, qr/42501/, 'for those who monitor');
 # row 0.37
 row('0.37', q{SELECT bool_and(rows >= 0), count(lag_p50_ms) > 0 FROM vecsync.status}, 't|t', 'metrics');
 sql('CREATE ROLE watcher IN ROLE pg_monitor');

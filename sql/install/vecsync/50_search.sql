@@ -24,7 +24,7 @@ CREATE FUNCTION vecsync.search(
     namespace text DEFAULT NULL,
     mode text DEFAULT 'vector',
     fusion text DEFAULT 'weighted',
-    vector_weight double precision DEFAULT 0.5,
+    vector_weight double precision DEFAULT NULL,
     rerank text DEFAULT NULL,
     rerank_error text DEFAULT 'warning',
     exclude jsonb[] DEFAULT NULL,
@@ -36,7 +36,7 @@ CREATE FUNCTION vecsync.search(
                  rerank_score double precision, chunk_seq integer, chunk text, snippet text, metadata jsonb, "values" vector)
     LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 10 AS 'MODULE_PATHNAME', 'search_vectors';
 COMMENT ON FUNCTION vecsync.search IS
-'The rows of a vectorizer''s table nearest to a text, to a vector, or to another of its rows: keys and scores, best first, ties by key. score: larger is nearer; for the cosine metric 1 is identical. At most top_k rows (1 to 10,000), none below min_score, and as many as match filter, namespace and exclude. mode: vector, text, or hybrid, which fuses both by a weighted sum of scores (weighted) or by reciprocal ranks (rrf). rerank: a model of kind rerank or chat. Of a chunked vectorizer each row comes once, with its best chunk, unless group_by_document is false (then its chunks come, in vector mode). return_metadata: none, indexed or all columns. Sees what the caller may SELECT. Errors: 42704 no such vectorizer, 22023 a bad argument, 42703 an unknown column in a filter, P0002 no row of that query_key, 55000 no text search, and those of vecsync.embed.';
+'The rows of a vectorizer''s table nearest to a text, to a vector, or to another of its rows: keys and scores, best first, ties by key. score: larger is nearer; for the cosine metric 1 is identical. At most top_k rows (1 to 10,000), none below min_score, and as many as match filter, namespace and exclude. mode: vector, text, or hybrid, which fuses both by a weighted sum of scores (weighted; without vector_weight the leg with the better best row weighs more) or by reciprocal ranks (rrf). rerank: a model of kind rerank or chat. Of a chunked vectorizer each row comes once, with its best chunk, unless group_by_document is false (then its chunks come, in vector mode). return_metadata: none, indexed or all columns. Sees what the caller may SELECT. Errors: 42704 no such vectorizer, 22023 a bad argument, 42703 an unknown column in a filter, P0002 no row of that query_key, 55000 no text search, and those of vecsync.embed.';
 
 CREATE FUNCTION vecsync.snippet("text" text, query text, length integer DEFAULT 200) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'snippet_text';
