@@ -1432,7 +1432,7 @@ CREATE FUNCTION vecsync._clusters(name text, threshold double precision, filter 
     RETURNS SETOF record LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 ROWS 1000 AS 'MODULE_PATHNAME', 'groups_clusters';
 
 COMMENT ON FUNCTION vecsync.duplicates IS
-'Pairs of rows whose score is at least the threshold, each once, nearest first. Each row is searched for, by the index where there is one; of a row at most 10,000 duplicates are looked at. Of a chunked vectorizer the best of all pairs of chunks counts: rows that have a piece in common.';
+'Pairs of rows whose score is at least the threshold, each once, nearest first. Few rows are compared with each other; of many each is searched for by the index, and then of a row at most 10,000 duplicates are looked at. Of a chunked vectorizer the best of all pairs of chunks counts: rows that have a piece in common.';
 
 CREATE OR REPLACE FUNCTION vecsync.clusters(name text, threshold double precision DEFAULT 0.8, filter jsonb DEFAULT NULL,
         namespace text DEFAULT NULL)

@@ -65,11 +65,13 @@ is(sql(qq{SET work_mem = '64kB'; WITH c AS MATERIALIZED (SELECT cluster, (key->>
 		WHERE l.id <= w.id AND (l.id = w.id OR 1 - (x.embedding <=> w.embedding) >= 0.99) ORDER BY l.cluster LIMIT 1) n}), '900|900|t', 'each row in the first cluster whose leader it is near to');
 my $pairs = q{SELECT count(*) FROM wide x JOIN wide y ON x.id < y.id WHERE x.id <= 900 AND y.id <= 900 AND 1 - (x.embedding <=> y.embedding) >= 0.99};
 is(sql("SET work_mem = '64kB'; SELECT count(*), bool_and((a->>'id')::int < (b->>'id')::int) FROM vecsync.duplicates('wide', $few)"), sql($pairs) . '|t', 'duplicates in many blocks: all pairs, each once');
-my $all = sql(q{SELECT count(*) FROM vecsync.duplicates('wide', 0.9999)});
-is($all, sql(q{SELECT count(*) FROM wide x JOIN wide y ON x.id < y.id WHERE 1 - (x.embedding <=> y.embedding) >= 0.9999}), 'no index: all pairs of all rows');
+my $some = q{SELECT count(*), count(*) FILTER (WHERE (a->>'id')::int <= 50) FROM vecsync.duplicates('wide', 0.99)};
+my ($all, $first) = split /\|/, sql($some);
+ok($first > 0 && $first == sql(q{SELECT count(*) FROM wide x JOIN wide y ON x.id < y.id WHERE x.id <= 50 AND 1 - (x.embedding <=> y.embedding) >= 0.99}), 'no index: all pairs of all rows');
 # Many rows with an index: each is searched for.  What clusters remember goes to a file beyond work_mem, and they are the same.
 sql(q{CREATE INDEX ON wide USING hnsw (embedding vector_cosine_ops); ANALYZE wide});
-cmp_ok(sql(q{SELECT count(*) FROM vecsync.duplicates('wide', 0.9999)}) / $all, '>=', 0.99, 'duplicates by the index: nearly all pairs');
+my ($found) = split /\|/, sql($some);
+ok($found <= $all && $found >= 0.99 * $all, 'duplicates by the index: nearly all pairs') or diag("$found of $all");
 $members = q{SELECT count(*), md5(string_agg(c::text, ',' ORDER BY c.key, c.cluster)) FROM vecsync.clusters('wide', 0.99) c};
 is(sql("SET work_mem = '64kB'; $members"), sql($members), 'clusters beyond work_mem');
 
