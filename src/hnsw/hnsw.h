@@ -184,7 +184,12 @@ typedef struct HnswIndex
 	int			m;
 	int			ef_construction;
 	BlockNumber centroid_block;
-	struct HnswHints *hints;	/* valid until hnsw_refresh_hints is called again */
+
+	/* Where pages were last seen; good until hnsw_refresh_hints is called again, for any index. */
+	Relation	heap;			/* the table, when its rows are looked at */
+	struct HnswHints *hints;	/* pages of the index */
+	struct HnswHints *rows;		/* pages of the table; NULL when it is not a heap in shared buffers */
+	uint64		hints_epoch;
 } HnswIndex;
 
 /* hnsw_page.c */
@@ -348,6 +353,14 @@ extern uint32 hnsw_search_alias(HnswSearch *search, uint32 alias);
 extern float hnsw_search_limit(const HnswSearch *search);
 extern Size hnsw_search_memory(const HnswSearch *search);
 extern HnswCounters hnsw_last_counters;
+
+/* hnsw_row.c: rows of the table */
+struct IndexFetchTableData;
+extern bool hnsw_remembers_rows(Relation heap);
+extern void hnsw_row_pin(HnswIndex *ix, struct IndexFetchTableData *fetch, const ItemPointerData *tid);
+extern bool hnsw_row_fetch(HnswIndex *ix, struct IndexFetchTableData *fetch, ItemPointer tid, Snapshot snapshot,
+						   TupleTableSlot *slot);
+extern void hnsw_rows_prefetch(const HnswIndex *ix, const HnswFound *found, int count, float limit);
 
 /* ---- neighbor selection ---- */
 

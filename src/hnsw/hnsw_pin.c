@@ -16,12 +16,17 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
-/* Remembered buffers of one index at most, and of all together before they are forgotten. */
+/* Remembered buffers of one relation at most, and of all together before they are forgotten. */
 #define HINTS_MAX_BYTES		(64 * 1024 * 1024)
+
+/* Pages of a table that are remembered: fewer than there are share their places. */
+#define ROW_PAGES_MIN		1024
+#define ROW_PAGES_MAX		(256 * 1024)
 
 static HTAB *hints_table;
 static MemoryContext hints_context;
 static Size hints_bytes;
+static uint64 hints_epoch;		/* counts how often all has been forgotten */
 
 static void
 create_table(void)
@@ -30,7 +35,7 @@ create_table(void)
 
 	if (hints_context == NULL)
 		hints_context = AllocSetContextCreate(TopMemoryContext, "hnsw buffer hints", ALLOCSET_DEFAULT_SIZES);
-	control.keysize = sizeof(CompatRelFile);
+	control.keysize = sizeof(HnswHintsKey);
 	control.entrysize = sizeof(HnswHints);
 	control.hcxt = hints_context;
 	hints_table = hash_create("hnsw buffer hints", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
@@ -38,53 +43,85 @@ create_table(void)
 }
 
 /*
- * Point ix->hints at the index's entry, large enough for so many nodes.
- * Entries move and go only in here, so a pointer is good until the next call
- * for any index.
+ * A relation's entry with at least so many places; when it has to grow, with
+ * "size" of them.  NULL without the memory, or when everything has just been
+ * forgotten, once, because it had become too much.
  */
-void
-hnsw_refresh_hints(HnswIndex *ix, uint32 node_count)
+static HnswHints *
+find_hints(Relation rel, uint32 needed, uint32 size)
 {
-	CompatRelFile file = compat_rel_file(ix->rel);
-	BlockNumber blocks = node_count > 0 ? hnsw_node_block(&ix->geometry, node_count - 1) + 1 : 0;
+	HnswHintsKey key = {.file = compat_rel_file(rel), .local = RelationUsesLocalBuffers(rel)};
 	HnswHints  *hints;
 	bool		found;
+	Buffer	   *buffers;
 
-	ix->hints = NULL;
-	blocks = Min(blocks, HINTS_MAX_BYTES / sizeof(Buffer));
 	if (hints_table == NULL)
 		create_table();
-	hints = hash_search(hints_table, &file, HASH_ENTER, &found);
+	hints = hash_search(hints_table, &key, HASH_ENTER, &found);
 	if (!found)
 	{
 		hints->size = 0;
 		hints->buffers = NULL;
 	}
-	if (hints->size < blocks && hints_bytes > HINTS_MAX_BYTES)
+	if (hints->size >= needed)
+		return hints;
+	if (hints_bytes > HINTS_MAX_BYTES)
 	{
-		/* Forget everything, once; the caller gets its entry with the next call. */
 		hints_table = NULL;
+		hints_epoch++;
 		MemoryContextReset(hints_context);
-		return;
+		return NULL;
 	}
-	if (hints->size < blocks)
+	buffers = MemoryContextAllocExtended(hints_context, sizeof(Buffer) * (Size) size,
+										 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO | MCXT_ALLOC_NO_OOM);
+	if (buffers == NULL)
+		return NULL;
+	if (hints->buffers != NULL)
 	{
-		uint32		size = Min(blocks + blocks / 8 + 64, HINTS_MAX_BYTES / sizeof(Buffer));
-		int			flags = MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO | MCXT_ALLOC_NO_OOM;
-		Buffer	   *buffers = MemoryContextAllocExtended(hints_context, sizeof(Buffer) * (Size) size, flags);
-
-		if (buffers == NULL)
-			return;
-		if (hints->buffers != NULL)
-		{
-			memcpy(buffers, hints->buffers, sizeof(Buffer) * hints->size);
-			pfree(hints->buffers);
-		}
-		hints_bytes += sizeof(Buffer) * (size - hints->size);
-		hints->buffers = buffers;
-		hints->size = size;
+		memcpy(buffers, hints->buffers, sizeof(Buffer) * hints->size);
+		pfree(hints->buffers);
 	}
-	ix->hints = hints;
+	hints_bytes += sizeof(Buffer) * (size - hints->size);
+	hints->buffers = buffers;
+	hints->size = size;
+	return hints;
+}
+
+/* As many places for a table as it had pages when it was last analyzed, in powers of two. */
+static uint32
+row_places(Relation heap)
+{
+	uint32		pages = heap->rd_rel->relpages > 0 ? heap->rd_rel->relpages : 0;
+	uint32		size = ROW_PAGES_MIN;
+
+	while (size < pages && size < ROW_PAGES_MAX)
+		size *= 2;
+	return size;
+}
+
+/*
+ * Point ix->hints at the index's entry, large enough for so many nodes, and
+ * ix->rows at the table's.  Entries stay where they are until everything is
+ * forgotten, which happens only in here.
+ */
+void
+hnsw_refresh_hints(HnswIndex *ix, uint32 node_count)
+{
+	BlockNumber blocks = node_count > 0 ? hnsw_node_block(&ix->geometry, node_count - 1) + 1 : 0;
+	uint32		most = HINTS_MAX_BYTES / sizeof(Buffer);
+	uint64		epoch;
+
+	blocks = Min(blocks, most);
+	if (likely(ix->hints != NULL && ix->hints_epoch == hints_epoch && ix->hints->size >= blocks))
+		return;
+	ix->rows = NULL;
+	ix->hints = find_hints(ix->rel, blocks, Min(blocks + blocks / 8 + 64, most));
+	epoch = hints_epoch;
+	if (ix->heap != NULL && hnsw_remembers_rows(ix->heap))
+		ix->rows = find_hints(ix->heap, row_places(ix->heap), row_places(ix->heap));
+	if (epoch != hints_epoch)
+		ix->hints = NULL;
+	ix->hints_epoch = hints_epoch;
 }
 
 /*
@@ -103,7 +140,7 @@ pin(HnswIndex *ix, BlockNumber block, bool *remembered)
 		return ReadBuffer(ix->rel, block);
 	buffer = hints->buffers[block];
 	if (likely(buffer != InvalidBuffer) && (buffer < 0 || hnsw_holds(hints, block, buffer)) &&
-		ReadRecentBuffer(hints->file, MAIN_FORKNUM, block, buffer))
+		ReadRecentBuffer(hints->key.file, MAIN_FORKNUM, block, buffer))
 	{
 		*remembered = true;
 		return buffer;

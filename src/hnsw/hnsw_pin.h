@@ -17,10 +17,17 @@
 #include "hnsw/hnsw.h"
 #include "storage/buf_internals.h"
 
-/* The buffers of one index, as this process last saw them. */
+/* A temporary relation's files may have the numbers of another's. */
+typedef struct HnswHintsKey
+{
+	CompatRelFile file;
+	uint32		local;			/* in this process's own buffers */
+} HnswHintsKey;
+
+/* The buffers of one relation, as this process last saw them. */
 typedef struct HnswHints
 {
-	CompatRelFile file;			/* hash key */
+	HnswHintsKey key;
 	uint32		size;
 	Buffer	   *buffers;		/* by block; InvalidBuffer where unknown */
 } HnswHints;
@@ -37,7 +44,7 @@ hnsw_holds(const HnswHints *hints, BlockNumber block, Buffer buffer)
 	uint32		state = pg_atomic_read_u32(&descriptor->state);
 
 	return (state & BM_VALID) != 0 && BUF_STATE_GET_USAGECOUNT(state) > 0 &&
-		compat_tag_is(&descriptor->tag, &hints->file, MAIN_FORKNUM, block);
+		compat_tag_is(&descriptor->tag, &hints->key.file, MAIN_FORKNUM, block);
 }
 
 /*

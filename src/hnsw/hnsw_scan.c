@@ -201,6 +201,7 @@ prepare_fetch(IndexScanDesc scan, HnswScan *state)
 		return;
 	old = MemoryContextSwitchTo(state->context);
 	state->row_context = AllocSetContextCreate(state->context, "hnsw row", ALLOCSET_SMALL_SIZES);
+	state->ix.heap = scan->heapRelation;
 	state->fetch = table_index_fetch_begin(scan->heapRelation);
 	state->slot = table_slot_create(scan->heapRelation, NULL);
 	if (state->attribute == 0)
@@ -263,11 +264,14 @@ start_scan(IndexScanDesc scan, HnswScan *state)
 		state->search.found_count = 0;
 		state->search.frontier_count = 0;
 		state->exhausted = true;
+		hnsw_refresh_hints(&state->ix, state->search.node_count);
 	}
 	else
 	{
 		hnsw_search_start(&state->search, value, hnsw_ef_search + EXTRA_CANDIDATES);
 		hnsw_search_run(&state->search);
+		hnsw_rows_prefetch(&state->ix, state->search.found, state->search.found_count,
+						   hnsw_search_limit(&state->search));
 		take_found(state);
 	}
 	MemoryContextSwitchTo(old);
@@ -281,13 +285,10 @@ static bool
 exact_distance(IndexScanDesc scan, HnswScan *state, ItemPointer tid, float *distance)
 {
 	ItemPointerData row = *tid;
-	bool		again = false;
-	bool		all_dead = false;
 	bool		isnull;
 	Datum		value;
 
-	/* The table may want another look at the same chain only for other snapshots. */
-	if (!table_index_fetch_tuple(state->fetch, &row, scan->xs_snapshot, state->slot, &again, &all_dead))
+	if (!hnsw_row_fetch(&state->ix, state->fetch, &row, scan->xs_snapshot, state->slot))
 		return false;
 	state->search.counters.reranks++;
 	*distance = 0;
@@ -469,6 +470,7 @@ next_row(IndexScanDesc scan, HnswScan *state)
 		state->last = Max(state->last, entry.bound);
 		state->returned++;
 		scan->xs_heaptid = entry.tid;
+		hnsw_row_pin(&state->ix, scan->xs_heapfetch, &entry.tid);
 		return true;
 	}
 }

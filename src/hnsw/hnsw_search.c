@@ -154,9 +154,9 @@ scan_entry_page(HnswSearch *search, uint32 first, uint32 end, HnswCandidate *bes
 		float		distance = distances[node - first];
 		int			i;
 
-		if (!is_node(sketch))
+		if (likely(*count == ENTRY_SEEDS && distance >= best[ENTRY_SEEDS - 1].distance))
 			continue;
-		if (*count == ENTRY_SEEDS && distance >= best[ENTRY_SEEDS - 1].distance)
+		if (!is_node(sketch))
 			continue;
 		i = *count < ENTRY_SEEDS ? (*count)++ : ENTRY_SEEDS - 1;
 		for (; i > 0 && best[i - 1].distance > distance; i--)
@@ -309,6 +309,69 @@ hnsw_search_alias(HnswSearch *search, uint32 alias)
 	return found->next;
 }
 
+/* What is wanted of a node slot. */
+typedef struct NodeCopy
+{
+	HnswFound	found;
+	float		error;			/* of sketches about as long */
+	int			count;
+	uint32		neighbors[HNSW_MAX_NEIGHBORS];
+} NodeCopy;
+
+static inline void
+copy_node(HnswSearch *search, HnswCandidate candidate, HnswNode *node, NodeCopy *copy)
+{
+	HnswIndex  *ix = search->ix;
+
+	copy->count = node->count;
+	if (unlikely(copy->count > 2 * ix->m))
+		return;
+	copy->found.node = candidate.node;
+	copy->found.next = node->is_free ? HNSW_NO_NODE : node->next;
+	copy->found.distance = candidate.distance;
+	if (quant_has_code(&ix->spec))
+		copy->found.distance = quant_code_distance(&search->query, hnsw_node_code(ix, node), node->factors);
+	copy->found.slack = quant_slack(&search->query, node->factors, copy->found.distance);
+	copy->error = quant_sketch_error(&search->query, node->factors);
+	memcpy(copy->neighbors, node->neighbors, sizeof(uint32) * copy->count);
+}
+
+/*
+ * Copy a slot without a pin, which will do for most: one that has aliases, or
+ * looks odd, is read again with the page locked.  False when it has to be.
+ */
+static inline bool
+peek_node(HnswSearch *search, HnswCandidate candidate, BlockNumber block, uint32 offset, NodeCopy *copy)
+{
+	HnswIndex  *ix = search->ix;
+	const char *page = hnsw_peek(ix, block);
+
+	if (unlikely(page == NULL))
+		return false;
+	copy_node(search, candidate, (HnswNode *) (page + offset), copy);
+	if (unlikely(copy->count > 2 * ix->m || copy->found.next != HNSW_NO_NODE || !hnsw_peeked(ix, block)))
+		return false;
+	for (int i = 0; i < copy->count; i++)
+		if (unlikely(copy->neighbors[i] >= search->node_count))
+			return false;
+	return true;
+}
+
+static void
+copy_locked_node(HnswSearch *search, HnswCandidate candidate, BlockNumber block, uint32 offset, NodeCopy *copy)
+{
+	HnswIndex  *ix = search->ix;
+	Buffer		buffer = hnsw_read_page(ix, block, HNSW_PAGE_NODE);
+
+	copy_node(search, candidate, (HnswNode *) (BufferGetPage(buffer) + offset), copy);
+	UnlockReleaseBuffer(buffer);
+	if (unlikely(copy->count > 2 * ix->m))
+		hnsw_corrupted(ix->rel, block, "too many neighbors");
+	for (int i = 0; i < copy->count; i++)
+		if (unlikely(copy->neighbors[i] >= search->node_count) && !is_newer(search, copy->neighbors[i]))
+			hnsw_corrupted(ix->rel, block, "neighbor does not exist");
+}
+
 /*
  * Read a node slot: record its distance, and note the neighbors not yet
  * visited in the batch, whose sketches are asked for.
@@ -320,37 +383,23 @@ read_node(HnswSearch *search, HnswCandidate candidate, HnswBatch *batch)
 	const HnswGeometry *g = &ix->geometry;
 	uint32		id = candidate.node & ~HNSW_DEAD_BIT;
 	BlockNumber block = hnsw_node_block(g, id);
-	Buffer		buffer = hnsw_read_page(ix, block, HNSW_PAGE_NODE);
-	HnswNode   *node = hnsw_node(g, BufferGetPage(buffer), id);
-	HnswFound  *found;
-	int			count = node->count;
-	uint32		ids[HNSW_MAX_NEIGHBORS];
+	uint32		offset = hnsw_node_offset(g, id);
+	NodeCopy	copy;
 
-	if (unlikely(count > 2 * ix->m))
-		hnsw_corrupted(ix->rel, block, "too many neighbors");
-	found = add_found(search);
-	found->node = candidate.node;
-	found->next = node->is_free ? HNSW_NO_NODE : node->next;
-	found->distance = candidate.distance;
-	if (quant_has_code(&ix->spec))
-		found->distance = quant_code_distance(&search->query, hnsw_node_code(ix, node), node->factors);
-	found->slack = quant_slack(&search->query, node->factors, found->distance);
-	search->error = quant_sketch_error(&search->query, node->factors);
-	memcpy(ids, node->neighbors, sizeof(uint32) * count);
-	UnlockReleaseBuffer(buffer);
-
+	if (unlikely(!peek_node(search, candidate, block, offset, &copy)))
+		copy_locked_node(search, candidate, block, offset, &copy);
+	*add_found(search) = copy.found;
+	search->error = copy.error;
 	if ((candidate.node & HNSW_DEAD_BIT) == 0)
-		window_add(search->window, &search->window_count, search->ef, found->distance);
+		window_add(search->window, &search->window_count, search->ef, copy.found.distance);
 	batch->count = 0;
-	for (int i = 0; i < count; i++)
+	for (int i = 0; i < copy.count; i++)
 	{
 		HnswPlace	place;
 
-		if (unlikely(ids[i] >= search->node_count) && !is_newer(search, ids[i]))
-			hnsw_corrupted(ix->rel, block, "neighbor does not exist");
-		if (!visit(search, ids[i]))
+		if (!visit(search, copy.neighbors[i]))
 			continue;
-		place = hnsw_sketch_place(g, ids[i]);
+		place = hnsw_sketch_place(g, copy.neighbors[i]);
 		hnsw_prefetch(ix, place.block, place.offset, g->sketch_size);
 		batch->places[batch->count++] = place;
 	}

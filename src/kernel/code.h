@@ -43,6 +43,9 @@ typedef struct KernelCode
 	/* The sum of |q - (low + step * code)|. */
 	float		(*l1_f32_u8) (const float *q, const uint8_t *code, float low, float step, size_t n);
 
+	/* Multiply by signs, 1 or -1. */
+	void		(*flip) (float *x, const float *sign, size_t n);
+
 	/* One Hadamard transform, scaled to keep lengths; n is a power of two. */
 	void		(*hadamard) (float *x, size_t n);
 

@@ -158,6 +158,13 @@ hadamard(float *x, size_t n)
 }
 
 static void
+flip(float *restrict x, const float *restrict sign, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		x[i] *= sign[i];
+}
+
+static void
 to_i8(const float *x, float factor, int8_t *code, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -186,6 +193,7 @@ static const KernelCode functions = {
 	.xor_query = xor_query,
 	.xor_rows = xor_rows,
 	.l1_f32_u8 = l1_f32_u8,
+	.flip = flip,
 	.hadamard = hadamard,
 	.to_i8 = to_i8,
 	.to_i16 = to_i16,

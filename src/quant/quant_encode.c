@@ -10,6 +10,7 @@
 #include "common/hashfn.h"
 #include "kernel/code.h"
 #include "kernel/distance.h"
+#include "port/pg_bswap.h"
 #include "quant/quant.h"
 
 /* Up to this many dimensions the floats are no larger than codes worth having. */
@@ -115,19 +116,32 @@ quant_prepare(QuantSpec *spec, float *signs)
 	}
 }
 
+/* Summed up in four parts, which need not wait for each other. */
+static double
+norm_squared(const float *x, int n)
+{
+	double		sum[4] = {0};
+	int			i = 0;
+
+	for (; i + 4 <= n; i += 4)
+		for (int j = 0; j < 4; j++)
+			sum[j] += (double) x[i + j] * (double) x[i + j];
+	for (; i < n; i++)
+		sum[0] += (double) x[i] * (double) x[i];
+	return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
 bool
 quant_normalize(float *x, int dims)
 {
-	double		sum = 0;
-	double		norm;
+	double		norm = sqrt(norm_squared(x, dims));
+	double		factor;
 
-	for (int i = 0; i < dims; i++)
-		sum += (double) x[i] * (double) x[i];
-	norm = sqrt(sum);
 	if (norm == 0)
 		return false;
+	factor = 1 / norm;
 	for (int i = 0; i < dims; i++)
-		x[i] = (float) (x[i] / norm);
+		x[i] = (float) (x[i] * factor);
 	return true;
 }
 
@@ -143,8 +157,7 @@ rotate(const QuantSpec *spec, float *x)
 
 	for (int round = 0; round < QUANT_ROUNDS; round++)
 	{
-		for (int i = 0; i < spec->dims; i++)
-			x[i] *= sign[i];
+		kernel_code.flip(x, sign, spec->dims);
 		kernel_code.hadamard((round % 2) ? x + (spec->dims - spec->hadamard) : x, spec->hadamard);
 		sign += spec->dims;
 	}
@@ -173,16 +186,6 @@ to_float(double value)
 	return value < -FLT_MAX ? -FLT_MAX : (float) value;
 }
 
-static double
-norm_squared(const float *x, int n)
-{
-	double		sum = 0;
-
-	for (int i = 0; i < n; i++)
-		sum += (double) x[i] * x[i];
-	return sum;
-}
-
 static float
 largest(const float *x, int n)
 {
@@ -191,6 +194,13 @@ largest(const float *x, int n)
 	for (int i = 0; i < n; i++)
 		result = Max(result, fabsf(x[i]));
 	return result;
+}
+
+/* The lowest bits of eight bytes, the first byte's lowest. */
+static inline uint64
+low_bits(uint64 bytes)
+{
+	return (bytes & UINT64CONST(0x0101010101010101)) * UINT64CONST(0x0102040810204080) >> 56;
 }
 
 /*
@@ -202,26 +212,40 @@ to_planes(const float *x, int n, int bits, float scale, uint64 *planes)
 {
 	int			top = (1 << bits) - 1;
 	float		factor = scale > 0 ? 0.5f / scale : 0;
-	double		sum = 0;
+	double		sum[4] = {0};
 
 	for (int w = 0; w < plane_words(n); w++)
 	{
 		int			count = Min(64, n - w * 64);
+		uint8		levels[64] = {0};
 
-		for (int k = 0; k < bits; k++)
-			planes[w * bits + k] = 0;
 		for (int i = 0; i < count; i++)
 		{
 			float		value = x[w * 64 + i];
 			float		shifted = value * factor + 0.5f * (top + 1);
 			int			level = shifted > 0 ? (shifted < top ? (int) shifted : top) : 0;
 
-			for (int k = 0; k < bits; k++)
-				planes[w * bits + k] |= (uint64) ((level >> k) & 1) << i;
-			sum += (double) value * (2 * level - top);
+			levels[i] = (uint8) level;
+			sum[i % 4] += (double) value * (2 * level - top);
+		}
+		for (int k = 0; k < bits; k++)
+		{
+			uint64		plane = 0;
+
+			for (int i = 0; i < 64; i += 8)
+			{
+				uint64		eight;
+
+				memcpy(&eight, levels + i, sizeof(eight));
+#ifdef WORDS_BIGENDIAN
+				eight = pg_bswap64(eight);
+#endif
+				plane |= low_bits(eight >> k) << i;
+			}
+			planes[w * bits + k] = plane;
 		}
 	}
-	return sum;
+	return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 /* The scale of planes for values with the spread of x. */

@@ -48,12 +48,18 @@ vector_wire_dense(const uint8_t *data, size_t length, size_t size, const VectorL
 static void
 check_floats(const float *x, int n, VectorFinding *finding)
 {
-	/* Zero times an infinity or a NaN is a NaN, which stays in the sum. */
-	float		sum = 0;
+	/* Only what is not finite has all bits of the exponent set. */
+	uint32_t	largest = 0;
 
 	for (int i = 0; i < n; i++)
-		sum += x[i] * 0.0f;
-	if (sum == 0)
+	{
+		uint32_t	bits;
+
+		memcpy(&bits, &x[i], sizeof(bits));
+		bits &= UINT32_C(0x7f800000);
+		largest = bits > largest ? bits : largest;
+	}
+	if (largest != UINT32_C(0x7f800000))
 		return;
 	for (int i = 0; i < n; i++)
 	{
