@@ -358,8 +358,8 @@ extern HnswCounters hnsw_last_counters;
 struct IndexFetchTableData;
 extern bool hnsw_remembers_rows(Relation heap);
 extern void hnsw_row_pin(HnswIndex *ix, struct IndexFetchTableData *fetch, const ItemPointerData *tid);
-extern bool hnsw_row_fetch(HnswIndex *ix, struct IndexFetchTableData *fetch, ItemPointer tid, Snapshot snapshot,
-						   TupleTableSlot *slot);
+extern bool hnsw_row_fetch(HnswIndex *ix, struct IndexFetchTableData *fetch, ItemPointer tid,
+						   Snapshot snapshot, TupleTableSlot *slot);
 extern void hnsw_rows_prefetch(const HnswIndex *ix, const HnswFound *found, int count, float limit);
 
 /* ---- neighbor selection ---- */

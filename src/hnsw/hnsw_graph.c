@@ -18,6 +18,9 @@
 #define ENTRY_MIN	128
 #define ENTRY_SEEDS	4
 
+/* How often a full list is chosen anew when others change it meanwhile. */
+#define LINK_ATTEMPTS 5
+
 static Size
 nodes_offset(void)
 {
@@ -403,41 +406,66 @@ set_neighbor(HnswGraph *graph, HnswNeighbor *neighbor, uint32 id, float distance
 	neighbor->factors = graph->nodes[id].factors;
 }
 
-/* Add an edge from "to" to "added", choosing anew when the list is full. */
+/* Which of a full list, and one more, are to stay; into graph->relinked, returns how many. */
+static int
+choose_anew(HnswGraph *graph, uint32 to, const uint32 *ids, uint32 added, float distance)
+{
+	const GraphNode *node = &graph->nodes[to];
+	int			n = 2 * graph->m;
+
+	for (int i = 0; i < n; i++)
+		prefetch_code(graph, ids[i]);
+	for (int i = 0; i < n; i++)
+		set_neighbor(graph, &graph->relinked[i], ids[i],
+					 quant_pair_distance(graph->spec, node_code(graph, to), node->factors,
+										 node_code(graph, ids[i]), graph->nodes[ids[i]].factors));
+	set_neighbor(graph, &graph->relinked[n], added, distance);
+	sort_by_distance(graph->relinked, n + 1);
+	return hnsw_select(graph->spec, graph->relinked, n + 1, graph->m, n);
+}
+
+/*
+ * Add an edge from "to" to "added".  A full list is chosen anew without the
+ * lock, under which nobody could be interrupted: for long lists of large
+ * codes it takes a while.  When the list has changed meanwhile, this is done
+ * again; in the end the edge is given up.
+ */
 static void
 link_back(HnswGraph *graph, uint32 to, uint32 added, float distance)
 {
 	GraphNode  *node = &graph->nodes[to];
 	uint32	   *ids = node_neighbors(graph, to);
 	LWLock	   *lock = &graph->header->locks[to % GRAPH_LOCKS].lock;
+	uint32		most = 2 * (uint32) graph->m;
+	uint32		seen[HNSW_MAX_NEIGHBORS];
+	int			chosen = 0;
+	bool		done = false;
 
-	if (graph->shared)
-		LWLockAcquire(lock, LW_EXCLUSIVE);
-	if (node->count < 2 * (uint32) graph->m)
+	for (int attempt = 0; attempt <= LINK_ATTEMPTS && !done; attempt++)
 	{
-		ids[node->count] = added;
-		pg_write_barrier();
-		node->count++;
+		if (attempt > 0)
+			chosen = choose_anew(graph, to, seen, added, distance);
+		if (graph->shared)
+			LWLockAcquire(lock, LW_EXCLUSIVE);
+		if (node->count < most)
+		{
+			ids[node->count] = added;
+			pg_write_barrier();
+			node->count++;
+			done = true;
+		}
+		else if (attempt > 0 && memcmp(seen, ids, sizeof(uint32) * most) == 0)
+		{
+			for (int i = 0; i < chosen; i++)
+				ids[i] = graph->relinked[i].node;
+			node->count = chosen;
+			done = true;
+		}
+		else
+			memcpy(seen, ids, sizeof(uint32) * most);
+		if (graph->shared)
+			LWLockRelease(lock);
 	}
-	else
-	{
-		int			n = 2 * graph->m;
-
-		for (int i = 0; i < n; i++)
-			prefetch_code(graph, ids[i]);
-		for (int i = 0; i < n; i++)
-			set_neighbor(graph, &graph->relinked[i], ids[i],
-						 quant_pair_distance(graph->spec, node_code(graph, to), node->factors,
-											 node_code(graph, ids[i]), graph->nodes[ids[i]].factors));
-		set_neighbor(graph, &graph->relinked[n], added, distance);
-		sort_by_distance(graph->relinked, n + 1);
-		n = hnsw_select(graph->spec, graph->relinked, n + 1, graph->m, n);
-		for (int i = 0; i < n; i++)
-			ids[i] = graph->relinked[i].node;
-		node->count = n;
-	}
-	if (graph->shared)
-		LWLockRelease(lock);
 }
 
 /* Hang an equal value on its twin's chain. */

@@ -358,7 +358,8 @@ peek_node(HnswSearch *search, HnswCandidate candidate, BlockNumber block, uint32
 }
 
 static void
-copy_locked_node(HnswSearch *search, HnswCandidate candidate, BlockNumber block, uint32 offset, NodeCopy *copy)
+copy_locked_node(HnswSearch *search, HnswCandidate candidate, BlockNumber block, uint32 offset,
+				 NodeCopy *copy)
 {
 	HnswIndex  *ix = search->ix;
 	Buffer		buffer = hnsw_read_page(ix, block, HNSW_PAGE_NODE);
@@ -415,34 +416,60 @@ estimate(const HnswSearch *search, uint32 node, const HnswSketch *sketch, HnswCa
 	return is_node(sketch);
 }
 
+/* Estimate those from "first" to "end" of a batch, which share a page; false when it has to be pinned. */
+static inline bool
+peek_sketches(const HnswSearch *search, const HnswBatch *batch, int first, int end, HnswCandidate *candidates,
+			  bool *wanted)
+{
+	BlockNumber block = batch->places[first].block;
+	const char *page = hnsw_peek(search->ix, block);
+
+	if (unlikely(page == NULL))
+		return false;
+	for (int i = first; i < end; i++)
+	{
+		const HnswPlace *place = &batch->places[i];
+
+		wanted[i] = estimate(search, place->node, (const HnswSketch *) (page + place->offset),
+							 &candidates[i]);
+	}
+	return hnsw_peeked(search->ix, block);
+}
+
 /* Put the nodes of a batch on the frontier, and empty it. */
 static void
 read_sketches(HnswSearch *search, HnswBatch *batch)
 {
 	HnswIndex  *ix = search->ix;
+	HnswCandidate candidates[HNSW_MAX_NEIGHBORS];
+	bool		wanted[HNSW_MAX_NEIGHBORS];
+	int			end;
 
-	for (int i = 0; i < batch->count; i++)
+	for (int first = 0; first < batch->count; first = end)
 	{
-		HnswPlace	place = batch->places[i];
-		const char *page = hnsw_peek(ix, place.block);
-		HnswCandidate candidate;
-		bool		wanted = false;
+		BlockNumber block = batch->places[first].block;
+		bool		peeked;
 
-		if (likely(page != NULL))
-			wanted = estimate(search, place.node, (const HnswSketch *) (page + place.offset), &candidate);
-
-		/* A node passes for dead only on what a locked page says: nobody would look at its row again. */
-		if (unlikely(page == NULL || !hnsw_peeked(ix, place.block) ||
-					 (candidate.node & HNSW_DEAD_BIT) != 0))
+		for (end = first + 1; end < batch->count && batch->places[end].block == block; end++)
+			;
+		peeked = peek_sketches(search, batch, first, end, candidates, wanted);
+		for (int i = first; i < end; i++)
 		{
-			Buffer		buffer = hnsw_read_page(ix, place.block, HNSW_PAGE_SKETCH);
+			const HnswPlace *place = &batch->places[i];
 
-			page = BufferGetPage(buffer);
-			wanted = estimate(search, place.node, (const HnswSketch *) (page + place.offset), &candidate);
-			UnlockReleaseBuffer(buffer);
+			/* A node passes for dead only on what a locked page says: nobody would look at its row again. */
+			if (unlikely(!peeked || (candidates[i].node & HNSW_DEAD_BIT) != 0))
+			{
+				Buffer		buffer = hnsw_read_page(ix, block, HNSW_PAGE_SKETCH);
+				Page		page = BufferGetPage(buffer);
+
+				wanted[i] = estimate(search, place->node, (const HnswSketch *) (page + place->offset),
+									 &candidates[i]);
+				UnlockReleaseBuffer(buffer);
+			}
+			if (wanted[i])
+				push_frontier(search, candidates[i].distance, candidates[i].node);
 		}
-		if (wanted)
-			push_frontier(search, candidate.distance, candidate.node);
 	}
 	search->counters.estimates += batch->count;
 	batch->count = 0;
