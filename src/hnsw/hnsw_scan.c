@@ -28,9 +28,10 @@
 
 /*
  * Sketches misplace some of the nearest; a search for a few more than asked
- * for finds what one by full vectors would.
+ * for finds what one by full vectors would.  A short search needs fewer.
  */
 #define EXTRA_CANDIDATES 8
+#define EXTRA_SHARE 2	/* one for so many */
 
 /* A row on its way out, in a min-heap by bound. */
 typedef struct HnswReady
@@ -212,6 +213,13 @@ prepare_fetch(IndexScanDesc scan, HnswScan *state)
 	MemoryContextSwitchTo(old);
 }
 
+/* How many to look for in the first place. */
+static int
+first_ef(void)
+{
+	return hnsw_ef_search + Min(EXTRA_CANDIDATES, hnsw_ef_search / EXTRA_SHARE);
+}
+
 static void
 start_scan(IndexScanDesc scan, HnswScan *state)
 {
@@ -230,7 +238,7 @@ start_scan(IndexScanDesc scan, HnswScan *state)
 	old = MemoryContextSwitchTo(state->context);
 	if (state->ready == NULL)
 	{
-		hnsw_search_init(&state->search, &state->ix, hnsw_ef_search + EXTRA_CANDIDATES);
+		hnsw_search_init(&state->search, &state->ix, first_ef());
 		state->ready_size = 256;
 		state->ready = palloc(sizeof(HnswReady) * state->ready_size);
 		state->late_size = 16;
@@ -268,7 +276,7 @@ start_scan(IndexScanDesc scan, HnswScan *state)
 	}
 	else
 	{
-		hnsw_search_start(&state->search, value, hnsw_ef_search + EXTRA_CANDIDATES);
+		hnsw_search_start(&state->search, value, first_ef());
 		hnsw_search_run(&state->search);
 		hnsw_rows_prefetch(&state->ix, state->search.found, state->search.found_count,
 						   hnsw_search_limit(&state->search));

@@ -45,8 +45,7 @@ ivfflat_costestimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost
 					 Selectivity *selectivity, double *correlation, double *pages)
 {
 	IndexOptInfo *info = path->indexinfo;
-	Relation	index;
-	int			lists;
+	int			lists = IVFFLAT_DEFAULT_LISTS;
 	int			probes;
 	ListCosts	costs;
 	QualCost	distance = {0};
@@ -61,9 +60,14 @@ ivfflat_costestimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost
 		return;
 	}
 
-	index = index_open(info->indexoid, NoLock);
-	lists = ivfflat_read_lists(index);
-	index_close(index, NoLock);
+	/* There is nothing to open of an index that a planning tool has made up. */
+	if (!info->hypothetical)
+	{
+		Relation	index = index_open(info->indexoid, NoLock);
+
+		lists = ivfflat_read_lists(index);
+		index_close(index, NoLock);
+	}
 
 	/*
 	 * Core does not count the pages of values stored out of line when it
