@@ -55,6 +55,7 @@ role_changed(Datum arg, int cacheid, uint32 hash)
 void
 worker_config_init(void)
 {
+	MyWorker->entries_left = true;
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMMEMROLE, role_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, role_changed, (Datum) 0);
@@ -392,6 +393,7 @@ drop_vectorizer(WorkerVectorizer *v)
 	while (!dlist_is_empty(&v->batches))
 		worker_drop_batch(dlist_head_element(WorkerBatch, node, &v->batches));
 	queue_window_drop_source(MyWorker->window, v->source);
+	MyWorker->entries_left = true;
 	worker_progress_drop(v->progress);
 	free_plan(&v->read_plan);
 	free_plan(&v->lock_plan);
@@ -498,6 +500,26 @@ refresh_stale(void)
 	}
 }
 
+/*
+ * Who drops a vectorizer deletes its entries, but not those of a transaction that
+ * commits while he waits for its locks.  In one snapshot an entry without its
+ * vectorizer is nobody's.
+ */
+static void
+delete_left_entries(void)
+{
+	static const char *const sql =
+		"WITH RECURSIVE q(id) AS (SELECT min(vectorizer) FROM vecsync.queue UNION ALL"
+		" SELECT (SELECT min(n.vectorizer) FROM vecsync.queue n WHERE n.vectorizer > q.id) FROM q"
+		" WHERE q.id IS NOT NULL)"
+		" DELETE FROM vecsync.queue WHERE vectorizer IN (SELECT q.id FROM q WHERE NOT EXISTS"
+		" (SELECT FROM vecsync.vectorizer v WHERE v.id = q.id))";
+
+	MyWorker->entries_left = false;
+	if (SPI_execute(sql, false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not delete entries of vectorizers that are gone");
+}
+
 bool
 worker_config_load(void)
 {
@@ -505,7 +527,7 @@ worker_config_load(void)
 	bool		reloaded = generation != MyWorker->config_generation;
 	bool		judge = roles_changed;
 
-	if (!reloaded && !judge && !MyWorker->sources_stale)
+	if (!reloaded && !judge && !MyWorker->sources_stale && !MyWorker->entries_left)
 		return false;
 	roles_changed = false;		/* what comes while we read is for the next time */
 
@@ -522,6 +544,8 @@ worker_config_load(void)
 		relation_changed((Datum) 0, InvalidOid);
 	}
 	refresh_stale();
+	if (MyWorker->entries_left)
+		delete_left_entries();
 	PopActiveSnapshot();
 	return reloaded;
 }

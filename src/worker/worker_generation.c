@@ -215,6 +215,8 @@ drop_retired(Retired *r)
 		}
 		FreeErrorData(error);
 	}
+	else
+		MyWorker->entries_left = true;
 	worker_commit();
 }
 

@@ -149,6 +149,7 @@ typedef struct Worker
 	dlist_head	vectorizers;
 	uint64		config_generation;
 	bool		sources_stale;	/* a relation changed: look which */
+	bool		entries_left;	/* of vectorizers that are gone, perhaps */
 	bool		more_to_read;
 	VectorType	vector;
 	SPIPlanPtr	log_plan;

@@ -199,9 +199,12 @@ class Session(threading.Thread):
         table = rng.choice(self.tables)
         relation, names = table.names(c)
         vectorizer = rng.choice(table.vectorizers).name
-        kind = rng.choice(("column", "table", "schema", "scratch", "type", "partition", "rewrite", "index", "resync", "pause", "model", "check", "rollback",
+        kind = rng.choice(("prepared", "column", "table", "schema", "scratch", "type", "partition", "rewrite", "index", "resync", "pause", "model", "check", "rollback",
                            *(("generation", "generation", "verify") if os.environ.get("GENERATIONS") else ())))
-        if kind == "column":
+        if kind == "prepared":    # what was left would keep all others from the table
+            for gid, in c.execute("SELECT gid FROM pg_prepared_xacts WHERE prepared < now() - interval '20 s'").fetchall():
+                c.execute(f"{rng.choice(('COMMIT', 'ROLLBACK'))} PREPARED '{gid}'")
+        elif kind == "column":
             column = rng.choice(("title", "body", "amount", "embedding", "k1"))
             c.execute(f'ALTER TABLE {relation} RENAME COLUMN {names[column]} TO "{column} {{{rng.randint(1, 99)}}}"')
         elif kind == "table":
@@ -221,7 +224,7 @@ class Session(threading.Thread):
         elif kind == "index":
             c.execute(f"CREATE INDEX ON {relation} ({names['n']})" if rng.random() < 0.3 else "CHECKPOINT")
         elif kind == "resync":
-            c.execute("SELECT vecsync.resync(%s, failed_only => %s)", [vectorizer, rng.random() < 0.5])
+            c.execute("SELECT vecsync.resync(%s, failed_only => %s, force => %s)", [vectorizer, rng.random() < 0.5, rng.random() < 0.3])
         elif kind == "pause":
             c.execute(f"SELECT vecsync.{rng.choice(('pause', 'resume', 'resume'))}(%s)", [vectorizer])
         elif kind == "model":

@@ -195,6 +195,18 @@ is($complaints . sql(q{SELECT (SELECT count(*) FROM vecsync.vectorizer WHERE nam
 	(SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'pairs'::regclass AND attnum > 0 AND NOT attisdropped)}),
 	'0|0|id title embedding', 'dropped while somebody begins to change it: nothing is left either');
 
+# ---- a change that commits while the drop waits for its lock ---------------------------------------
+sql(q{CREATE TABLE late (id int PRIMARY KEY, title text); SELECT vecsync.create_vectorizer('late', model => 'one', content => 'title')});
+my $writing = VecsyncNode::session($node);
+$writing->query_safe(q{BEGIN; INSERT INTO late VALUES (1, 'late')});
+$dropping = IPC::Run::start([ 'psql', '-XAtq', '-h', $node->host, '-p', $node->port, '-c', q{SELECT vecsync.drop_vectorizer('late')}, 'postgres' ],
+	'<', \undef, '>', \$waited, '2>', \$complaints);
+ok(VecsyncNode::poll($node, q{SELECT count(*) FROM pg_stat_activity WHERE query ~ '^SELECT vecsync.drop' AND wait_event_type = 'Lock'}, '1', 60), 'a drop waits for a writer');
+$writing->query_safe('COMMIT');
+$writing->quit;
+$dropping->finish;
+ok(VecsyncNode::poll($node, q{SELECT count(*) FROM vecsync.queue q WHERE q.vectorizer NOT IN (SELECT id FROM vecsync.vectorizer)}, '0', 60), 'whose entry does not stay behind');
+
 # ---- dumped in the middle --------------------------------------------------------------------------
 sql(q{SELECT vecsync.alter_vectorizer('docs', '{"model": "three"}', cutover => 'manual')});
 VecsyncNode::settle($node, $_) for 'docs', 'generation 6 of docs';
