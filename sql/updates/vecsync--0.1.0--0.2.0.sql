@@ -24,6 +24,9 @@ ALTER TABLE vecsync.vectorizer ADD COLUMN generation integer NOT NULL DEFAULT 1,
     ADD COLUMN cutover text CHECK (cutover IN ('auto', 'manual')),
     ADD COLUMN pending_index jsonb,
     ADD COLUMN retired xid8;
+-- one index for writers to keep, not two
+ALTER TABLE vecsync.queue DROP CONSTRAINT queue_pkey, ADD PRIMARY KEY (vectorizer, seq);
+DROP INDEX vecsync.queue_vectorizer_seq;
 -- regconfig in a table stops pg_upgrade
 ALTER TABLE vecsync.vectorizer ALTER COLUMN text_config TYPE text USING text_config::text;
 
@@ -1809,3 +1812,7 @@ FROM vecsync.queue q JOIN vecsync.vectorizer v ON v.id = q.vectorizer JOIN pg_cl
 WHERE q.op IN ('k', 'f') AND (pg_has_role(current_user, c.relowner, 'USAGE') OR pg_has_role(current_user, 'pg_monitor', 'USAGE'))) AS o;
 COMMENT ON VIEW vecsync.operation IS
 'What was done to each row of the caller''s tables (all for pg_monitor) within vecsync.log_retention, and the changes that are pending: number and batch once it is done, the row''s key, upsert (it got its vectors) or delete (it is gone or has no text, and so are its vectors), status (pending, success, failed), attempts, the error, when the oldest row of the batch was queued and when it was done; old_hash and new_hash are the first 16 hexadecimal digits of the SHA-256 of the text that the row''s vector was of before, and is of now.';
+
+CREATE OR REPLACE VIEW vecsync.stats AS
+SELECT s.*, (SELECT min(o.queued_at) FROM vecsync.vectorizer v,
+                    LATERAL (SELECT q.queued_at FROM vecsync.queue q WHERE q.vectorizer = v.id ORDER BY q.seq LIMIT 1) o) AS oldest_pending FROM vecsync._stats() s;

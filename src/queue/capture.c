@@ -87,6 +87,15 @@ static CaptureLevel *capture_top = NULL;
 uint64		queue_config_changes = 0;
 static int	capture_changed = 0;	/* for the commit hook */
 static HTAB *capture_keys = NULL;
+static uint64 capture_invalidations = 0;
+
+/* vecsync.queue and its sequence, looked up by name when the relation cache says that they may be others. */
+static struct
+{
+	bool		known;
+	Oid			table;
+	Oid			sequence;
+}			capture_queue;
 
 PG_FUNCTION_INFO_V1(capture_trigger);
 PG_FUNCTION_INFO_V1(capture_differ);
@@ -100,6 +109,11 @@ capture_forget(Datum arg, Oid relid)
 	HASH_SEQ_STATUS scan;
 	CaptureKey *entry;
 
+	capture_invalidations++;
+	if (relid == InvalidOid || relid == capture_queue.table || relid == capture_queue.sequence)
+		capture_queue.known = false;
+	if (capture_keys == NULL)
+		return;
 	hash_seq_init(&scan, capture_keys);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 		if (relid == InvalidOid || entry->relid == relid)
@@ -150,7 +164,6 @@ capture_find_key(Relation rel)
 		HASHCTL		ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(CaptureKey)};
 
 		capture_keys = hash_create("vecsync captured tables", 16, &ctl, HASH_ELEM | HASH_BLOBS);
-		CacheRegisterRelcacheCallback(capture_forget, (Datum) 0);
 	}
 	entry = hash_search(capture_keys, &relid, HASH_ENTER, &found);
 	if (!found)
@@ -312,6 +325,18 @@ queue_key_string(FmgrInfo *output, Datum value)
 	pg_tz	   *time_zone = session_timezone;
 	char	   *volatile result = NULL;
 
+	switch (output->fn_oid)
+	{
+		case F_INT2OUT:
+		case F_INT4OUT:
+		case F_INT8OUT:
+		case F_UUID_OUT:
+		case F_TEXTOUT:
+		case F_VARCHAROUT:
+			return OutputFunctionCall(output, value);	/* whatever they are */
+		default:
+			break;
+	}
 	session_timezone = pg_tzset("UTC");
 	DateStyle = USE_ISO_DATES;
 	IntervalStyle = INTSTYLE_POSTGRES;
@@ -452,11 +477,24 @@ capture_differ(PG_FUNCTION_ARGS)
 
 /* ---- the table ------------------------------------------------------------------ */
 
+static void
+find_queue(void)
+{
+	uint64		before = capture_invalidations;
+	Oid			schema;
+
+	if (capture_queue.known)
+		return;
+	schema = get_namespace_oid("vecsync", false);
+	capture_queue.table = get_relname_relid("queue", schema);
+	capture_queue.sequence = get_relname_relid("queue_seq", schema);
+	/* what is being replaced at this moment is not remembered */
+	capture_queue.known = before == capture_invalidations;
+}
+
 int64
 queue_append(int vectorizer, char op, int rows, ArrayType *keys)
 {
-	Oid			schema = get_namespace_oid("vecsync", false);
-	Oid			sequence = get_relname_relid("queue_seq", schema);
 	Relation	rel;
 	HeapTuple	tuple;
 	int64		seq;
@@ -473,15 +511,16 @@ queue_append(int vectorizer, char op, int rows, ArrayType *keys)
 
 	/* The number must be younger than the transaction's xid. */
 	(void) GetCurrentTransactionId();
-	seq = nextval_internal(sequence, false);
+	find_queue();
+	seq = nextval_internal(capture_queue.sequence, false);
 
-	rel = table_open(get_relname_relid("queue", schema), RowExclusiveLock);
-	values[0] = Int64GetDatum(seq);
-	values[1] = Int32GetDatum(vectorizer);
-	values[2] = CharGetDatum(op);
-	values[3] = Int32GetDatum(rows);
-	values[4] = PointerGetDatum(keys);
-	values[5] = TimestampTzGetDatum(GetCurrentTimestamp());
+	rel = table_open(capture_queue.table, RowExclusiveLock);
+	values[QUEUE_ATT_SEQ - 1] = Int64GetDatum(seq);
+	values[QUEUE_ATT_VECTORIZER - 1] = Int32GetDatum(vectorizer);
+	values[QUEUE_ATT_OP - 1] = CharGetDatum(op);
+	values[QUEUE_ATT_ROWS - 1] = Int32GetDatum(rows);
+	values[QUEUE_ATT_KEYS - 1] = PointerGetDatum(keys);
+	values[QUEUE_ATT_QUEUED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	CatalogTupleInsert(rel, tuple);
 	heap_freetuple(tuple);
@@ -604,6 +643,7 @@ capture_subxact_callback(SubXactEvent event, SubTransactionId subid, SubTransact
 void
 queue_capture_init(void)
 {
+	CacheRegisterRelcacheCallback(capture_forget, (Datum) 0);
 	RegisterXactCallback(capture_xact_callback, NULL);
 	RegisterSubXactCallback(capture_subxact_callback, NULL);
 }

@@ -12,6 +12,14 @@
 #include "lib/ilist.h"
 #include "utils/array.h"
 
+/* The columns of vecsync.queue; its one index, queue_pkey, is on (vectorizer, seq). */
+#define QUEUE_ATT_SEQ			1
+#define QUEUE_ATT_VECTORIZER	2
+#define QUEUE_ATT_OP			3
+#define QUEUE_ATT_ROWS			4
+#define QUEUE_ATT_KEYS			5
+#define QUEUE_ATT_QUEUED_AT		6
+
 /* vecsync.queue.op */
 #define QUEUE_OP_KEYS		'k'
 #define QUEUE_OP_FORCED		'f'		/* the same, but the vectors of these rows are not trusted */

@@ -284,11 +284,11 @@ entry_row_done(QueueWindowSource *source, QueueEntry *entry)
 	}
 	if (entry->remaining == 0)
 	{
-		MemoryContext old = MemoryContextSwitchTo(window->context);
+		MemoryContext old = MemoryContextSwitchTo(source->context);
 		int64	   *seq = palloc(sizeof(int64));
 
 		*seq = entry->seq;
-		window->finished = lappend(window->finished, seq);
+		source->finished = lappend(source->finished, seq);
 		MemoryContextSwitchTo(old);
 		source->public.partial_rows -= entry->rows;
 		entryhash_delete(window->entries, entry->seq);
@@ -332,77 +332,81 @@ queue_window_done(QueueItem *item)
 }
 
 static void
-finish_scan(Backfill *scan)
+finish_scan(QueueWindowSource *source, Backfill *scan)
 {
-	Oid			types[3] = {INT8OID, TEXTARRAYOID, INT4OID};
-	Datum		values[3];
+	Oid			types[4] = {INT4OID, INT8OID, TEXTARRAYOID, INT4OID};
+	Datum		values[4];
 
-	values[0] = Int64GetDatum(scan->public.seq);
+	values[0] = Int32GetDatum(source->public.vectorizer);
+	values[1] = Int64GetDatum(scan->public.seq);
 	if (scan->exhausted && scan->chunks == NULL)
 	{
-		SPI_execute_with_args("DELETE FROM vecsync.queue WHERE seq = $1", 1, types, values, NULL, false, 0);
+		SPI_execute_with_args("DELETE FROM vecsync.queue WHERE vectorizer = $1 AND seq = $2", 2, types,
+							  values, NULL, false, 0);
 		return;
 	}
-	values[1] = PointerGetDatum(scan->cursor);
-	values[2] = Int32GetDatum((int32) Min(scan->done_rows, PG_INT32_MAX));
-	SPI_execute_with_args("UPDATE vecsync.queue SET keys = $2, rows = greatest(rows - $3, 0) WHERE seq = $1",
-						  3, types, values, NULL, false, 0);
+	values[2] = PointerGetDatum(scan->cursor);
+	values[3] = Int32GetDatum((int32) Min(scan->done_rows, PG_INT32_MAX));
+	SPI_execute_with_args("UPDATE vecsync.queue SET keys = $3, rows = greatest(rows - $4, 0)"
+						  " WHERE vectorizer = $1 AND seq = $2", 4, types, values, NULL, false, 0);
 	scan->done_rows = 0;
 }
 
 /* Forget a scan that is over; the source's next one takes its place. */
 static void
-drop_scan(QueueWindow *window, Backfill *scan)
+drop_scan(QueueWindowSource *source, Backfill *scan)
 {
-	dlist_iter	iter;
+	QueueWindow *window = source->window;
+	Backfill  **link = &source->scans;
 
-	dlist_foreach(iter, &window->sources)
-	{
-		QueueWindowSource *source = dlist_container(QueueWindowSource, node, iter.cur);
-		Backfill  **link = &source->scans;
+	while (*link != scan)
+		link = &(*link)->next;
+	*link = scan->next;
+	pfree(entryhash_lookup(window->entries, scan->public.seq)->entry);
+	entryhash_delete(window->entries, scan->public.seq);
+	pfree(scan);
+}
 
-		while (*link != NULL && *link != scan)
-			link = &(*link)->next;
-		if (*link == NULL)
-			continue;
-		*link = scan->next;
-		pfree(entryhash_lookup(window->entries, scan->public.seq)->entry);
-		entryhash_delete(window->entries, scan->public.seq);
-		pfree(scan);
+static void
+delete_finished(QueueWindowSource *source)
+{
+	int			n = list_length(source->finished);
+	Datum	   *seqs;
+	Oid			types[2] = {INT4OID, INT8ARRAYOID};
+	Datum		values[2];
+	ListCell   *lc;
+	int			i = 0;
+
+	if (n == 0)
 		return;
-	}
+	seqs = palloc(sizeof(Datum) * n);
+	foreach(lc, source->finished)
+		seqs[i++] = Int64GetDatum(*(int64 *) lfirst(lc));
+	values[0] = Int32GetDatum(source->public.vectorizer);
+	values[1] = PointerGetDatum(
+		construct_array(seqs, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	SPI_execute_with_args("DELETE FROM vecsync.queue WHERE vectorizer = $1 AND seq = ANY ($2)", 2, types,
+						  values, NULL, false, 0);
+	list_free_deep(source->finished);
+	source->finished = NIL;
 }
 
 void
 queue_window_finish(QueueWindow *window)
 {
-	if (window->finished != NIL)
-	{
-		int			n = list_length(window->finished);
-		Datum	   *seqs = palloc(sizeof(Datum) * n);
-		Oid			type = INT8ARRAYOID;
-		Datum		value;
-		ListCell   *lc;
-		int			i = 0;
+	dlist_iter	iter;
 
-		foreach(lc, window->finished)
-			seqs[i++] = Int64GetDatum(*(int64 *) lfirst(lc));
-		value = PointerGetDatum(
-			construct_array(seqs, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-		SPI_execute_with_args("DELETE FROM vecsync.queue WHERE seq = ANY ($1)", 1, &type, &value, NULL,
-							  false, 0);
-		list_free_deep(window->finished);
-		window->finished = NIL;
-	}
+	dlist_foreach(iter, &window->sources)
+		delete_finished(dlist_container(QueueWindowSource, node, iter.cur));
 	while (window->moved != NIL)
 	{
 		Backfill   *scan = linitial(window->moved);
 
 		window->moved = list_delete_first(window->moved);
 		scan->cursor_moved = false;
-		finish_scan(scan);
+		finish_scan(scan->source, scan);
 		if (scan->exhausted && scan->chunks == NULL)
-			drop_scan(window, scan);
+			drop_scan(scan->source, scan);
 	}
 }
 
@@ -464,11 +468,11 @@ void
 queue_window_scan_count(QueueSource *public, int64 rows)
 {
 	QueueWindowSource *source = (QueueWindowSource *) public;
-	Oid			types[2] = {INT8OID, INT4OID};
-	Datum		values[2] = {Int64GetDatum(source->scans->public.seq),
+	Oid			types[3] = {INT4OID, INT8OID, INT4OID};
+	Datum		values[3] = {Int32GetDatum(public->vectorizer), Int64GetDatum(source->scans->public.seq),
 	Int32GetDatum((int32) Min(rows, PG_INT32_MAX))};
 
-	SPI_execute_with_args("UPDATE vecsync.queue SET rows = $2 WHERE seq = $1", 2, types, values, NULL,
-						  false, 0);
+	SPI_execute_with_args("UPDATE vecsync.queue SET rows = $3 WHERE vectorizer = $1 AND seq = $2", 3, types,
+						  values, NULL, false, 0);
 	source->scans->public.counted = true;
 }

@@ -73,6 +73,7 @@ typedef struct ItemSlot
 typedef struct Backfill
 {
 	QueueScan	public;			/* must be first */
+	struct QueueWindowSource *source;
 	struct Backfill *next;		/* further scans of the source wait */
 	QueueEntry *chunks;
 	QueueEntry *chunks_tail;
@@ -97,6 +98,7 @@ typedef struct QueueWindowSource
 	Backfill   *scans;
 	bool		behind;
 	int64		behind_after;	/* numbers up to this are read */
+	List	   *finished;		/* entries to delete: int64 pointers */
 } QueueWindowSource;
 
 typedef struct Gap
@@ -113,10 +115,10 @@ struct QueueWindow
 	int64		last_seq;
 	Gap		   *gaps;
 	int			ngaps;
+	TimestampTz gaps_read_at;
 	bool		started;
 	bool		recheck;		/* transactions open at start may still add numbers below last_seq */
 	TransactionId start_horizon;
-	List	   *finished;		/* entries to delete: int64 pointers */
 	List	   *moved;			/* scans whose cursor to write */
 };
 

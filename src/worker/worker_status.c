@@ -285,7 +285,7 @@ pending_up_to(int vectorizer, int64 *last)
 {
 	Oid			schema = get_namespace_oid("vecsync", false);
 	Relation	rel = table_open(get_relname_relid("queue", schema), AccessShareLock);
-	Relation	index = index_open(get_relname_relid("queue_vectorizer_seq", schema), AccessShareLock);
+	Relation	index = index_open(get_relname_relid("queue_pkey", schema), AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	ScanKeyData key;
 	SysScanDesc scan;
@@ -294,12 +294,12 @@ pending_up_to(int vectorizer, int64 *last)
 	bool		found = false;
 	int64		highest = 0;
 
-	ScanKeyInit(&key, 2, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(vectorizer));
+	ScanKeyInit(&key, QUEUE_ATT_VECTORIZER, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(vectorizer));
 	scan = systable_beginscan_ordered(rel, index, snapshot, 1, &key);
 	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
 	{
 		bool		isnull;
-		int64		seq = DatumGetInt64(heap_getattr(tuple, 1, RelationGetDescr(rel), &isnull));
+		int64		seq = DatumGetInt64(heap_getattr(tuple, QUEUE_ATT_SEQ, RelationGetDescr(rel), &isnull));
 
 		CHECK_FOR_INTERRUPTS();
 		if (*last > 0 && seq > *last)

@@ -18,6 +18,26 @@ ok(VecsyncNode::settle($node, 't', 900), 'worked off');
 VecsyncNode::in_step($node, 't', 'body', 'all of it');
 cmp_ok($service->stats->{requests}, '<=', 340, 'in full batches');
 
+# Two tables have more entries than are read at once, and among their numbers are some of a transaction that is still open.
+$node->safe_psql('postgres', 'CREATE TABLE u (id int PRIMARY KEY, body text); CREATE TABLE v (id int PRIMARY KEY, body text)');
+VecsyncNode::vectorizer($node, $service, $_, 'body') for qw(u v);
+VecsyncNode::settle($node, $_) for qw(u v);
+my $worker = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'vecsync worker'});
+my $entries = q{DO $$ BEGIN FOR i IN %d..%d LOOP INSERT INTO u VALUES (i, 'u' || i); IF i %% 3 = 0 THEN INSERT INTO v VALUES (i, 'v' || i); END IF; COMMIT; END LOOP; END $$};
+my $late = $node->background_psql('postgres');
+kill STOP => $worker;
+$node->safe_psql('postgres', sprintf $entries, 1, 400);
+$late->query_safe(q{BEGIN; INSERT INTO v SELECT i, 'late ' || i FROM generate_series(10001, 12500) i});
+$node->safe_psql('postgres', sprintf $entries, 401, 1000);
+kill CONT => $worker;
+ok(VecsyncNode::settle($node, $_), "$_: worked off beside an open transaction") for qw(u v);
+VecsyncNode::in_step($node, 'u', 'body', 'u: all of it');
+$late->query_safe('COMMIT');
+$late->quit;
+ok(VecsyncNode::settle($node, 'v', 120), 'the numbers that were missing are found');
+VecsyncNode::in_step($node, 'v', 'body', 'v: all of it');
+is($node->safe_psql('postgres', 'SELECT oldest_pending IS NULL FROM vecsync.stats'), 't', 'nothing is pending');
+
 $service->stop;
 $node->stop;
 done_testing();

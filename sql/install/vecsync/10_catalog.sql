@@ -78,15 +78,15 @@ COMMENT ON COLUMN vecsync.vectorizer.chunk_table IS 'table of the chunks and the
 
 CREATE SEQUENCE vecsync.queue_seq AS bigint;
 CREATE TABLE vecsync.queue (
-    seq bigint PRIMARY KEY,
+    seq bigint NOT NULL,
     vectorizer integer NOT NULL,
     op "char" NOT NULL,             -- k: keys to look at, f: to embed whatever their digests say, s: scan of the table from a key on, a: the same as f, t: truncated
     rows integer NOT NULL,          -- how many rows the entry stands for; -1 = not counted yet (s)
     keys text[] NOT NULL,
-    queued_at timestamptz NOT NULL
+    queued_at timestamptz NOT NULL,
+    PRIMARY KEY (vectorizer, seq)   -- the only index: writers pay for each
 );
 ALTER SEQUENCE vecsync.queue_seq OWNED BY vecsync.queue.seq;
-CREATE INDEX queue_vectorizer_seq ON vecsync.queue (vectorizer, seq);
 ALTER TABLE vecsync.queue SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE vecsync.queue IS 'changes that are committed and not yet embedded';
 
