@@ -24,7 +24,7 @@ VecsyncNode::vectorizer($node, $service, $_, 'body') for qw(u v);
 VecsyncNode::settle($node, $_) for qw(u v);
 my $worker = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'vecsync worker'});
 my $entries = q{DO $$ BEGIN FOR i IN %d..%d LOOP INSERT INTO u VALUES (i, 'u' || i); IF i %% 3 = 0 THEN INSERT INTO v VALUES (i, 'v' || i); END IF; COMMIT; END LOOP; END $$};
-my $late = $node->background_psql('postgres');
+my $late = VecsyncNode::session($node);
 kill STOP => $worker;
 $node->safe_psql('postgres', sprintf $entries, 1, 400);
 $late->query_safe(q{BEGIN; INSERT INTO v SELECT i, 'late ' || i FROM generate_series(10001, 12500) i});

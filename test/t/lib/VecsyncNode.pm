@@ -4,7 +4,7 @@
 #   VecsyncNode::vectorizer($node, $service, 'albums', '{name}');     model 'm' on first use
 #   VecsyncNode::settle($node, 'albums');                  waits until the queue is worked off
 #   VecsyncNode::in_step($node, 'albums', 'expression', 'what');   every vector is that of its current text
-#   VecsyncNode::poll($node, 'SELECT ...', 'value', seconds);   waits until the query answers that
+#   VecsyncNode::poll($node, 'SELECT ...', 'value', seconds);   waits until the query answers that; poll_in($node, 'database', ...)
 #   VecsyncNode::set($node, 'vecsync.proxy', 'value');     for the whole server; undef resets.  Sessions from now on have it
 #   my $session = VecsyncNode::session($node, on_error_stop => 0);   a psql of its own, as background_psql makes it
 #
@@ -78,12 +78,18 @@ sub patience
 
 sub poll
 {
-	my ($node, $query, $wanted, $timeout) = @_;
+	my ($node, @rest) = @_;
+	return poll_in($node, 'postgres', @rest);
+}
+
+sub poll_in
+{
+	my ($node, $database, $query, $wanted, $timeout) = @_;
 	my $until = time + patience($timeout);
 	my $got;
 	while (1)
 	{
-		$got = $node->safe_psql('postgres', $query);
+		$got = $node->safe_psql($database, $query);
 		return 1 if $got eq $wanted;
 		last if time > $until;
 		sleep 0.02;
@@ -141,7 +147,8 @@ SQL
 sub session
 {
 	my ($node, %options) = @_;
-	return bless $node->background_psql('postgres', %options), 'VecsyncNode::Session';
+	my $database = delete $options{database} || 'postgres';
+	return bless $node->background_psql($database, %options), 'VecsyncNode::Session';
 }
 
 # The minor releases' own query() differ in what they leave at the end of an answer, in whether the errors of a
