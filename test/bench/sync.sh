@@ -1,7 +1,7 @@
 #!/bin/bash
 # test/bench/sync.sh: the figures of the sync, in a private copy of the server's installation.
 #
-#   ONLY='T1 T2 ...'   some of them (T1 T2 T3 T4 T4b T5 T7 T8 T10)
+#   ONLY='T1 T2 ...'   some of them (T1 T2 T2d T3 T3b T3c T4 T4b T5 T7 T8 T10)
 #   BACKLOG=rows       of T4 (1,000,000)
 set -euo pipefail
 . "$(dirname "$0")/../../tools/private.sh"

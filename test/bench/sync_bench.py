@@ -41,6 +41,12 @@ class FastService:
             return json.load(answer)
 
 
+def cpu(pid):
+    """Seconds that a process has computed: what else the machine does shows in them least."""
+    with open(f"/proc/{pid}/schedstat") as f:
+        return int(f.read().split()[0]) / 1e9
+
+
 def percentile(values, share):
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
@@ -105,21 +111,40 @@ class Bench:
         self.c.execute("UPDATE t2 SET body = body || '.'")
         self.c.execute("VACUUM t2")
         before = self.fast.get("/stats")
-        started = time.perf_counter()
+        worker = self.cluster.worker()
+        started, computed = time.perf_counter(), cpu(worker)
         self.c.execute("SELECT vecsync.resume('t2')")
         self.wait("t2")
-        seconds = time.perf_counter() - started
+        seconds, computed = time.perf_counter() - started, cpu(worker) - computed
         after = self.fast.get("/stats")
         self.c.execute("DROP TABLE t2 CASCADE")
+        self.worker_us = computed / rows * 1e6
         return rows / seconds, after["requests"] - before["requests"], 100 * (after["cpu"] - before["cpu"]) / seconds
 
     def t2(self):
         self.delay(20)
-        rate, requests, cpu = max(self.drain("fast", 20000) for _ in range(3))
+        rate, requests, service = max(self.drain("fast", 20000) for _ in range(3))
         self.say("T2", f"drain of 20,000 rows, {DIMS} dimensions, 20-ms service: {rate:,.0f} rows/s (>= 3,000, stretch 6,000);"
-                       f" best of 3, {requests} requests, service used {cpu:.0f} % of a core")
-        rate, requests, cpu = self.drain("single", 4000)
-        self.say("T2b", f"one input in a request, 16 in flight: {rate:,.0f} rows/s (>= 400); service used {cpu:.0f} % of a core")
+                       f" best of 3, {requests} requests, service used {service:.0f} % of a core")
+        rate, requests, service = self.drain("single", 4000)
+        self.say("T2b", f"one input in a request, 16 in flight: {rate:,.0f} rows/s (>= 400); service used {service:.0f} % of a core")
+
+    def t2d(self):
+        """With digests and, their table out of reach, without."""
+        self.delay(20)
+        rates, times = {True: [], False: []}, {True: [], False: []}
+        for _ in range(4):
+            for digests in rates:
+                rename = "digest RENAME TO digest_away" if not digests else None
+                if rename:
+                    self.c.execute(f"ALTER TABLE vecsync.{rename}")
+                rates[digests].append(self.drain("fast", 20000)[0])
+                times[digests].append(self.worker_us)
+                if rename:
+                    self.c.execute("ALTER TABLE vecsync.digest_away RENAME TO digest")
+        with_, without = (statistics.median(times[d]) for d in (True, False))
+        self.say("T2d", f"the same with and without digests: {max(rates[True]):,.0f} and {max(rates[False]):,.0f} rows/s,"
+                        f" {with_:.1f} and {without:.1f} us of the worker a row: {100 * (with_ / without - 1):+.1f} %")
 
     # ---- what writers pay ----------------------------------------------------------------
 
@@ -136,46 +161,58 @@ class Bench:
         return plain, followed, 100 * (followed / plain - 1)
 
     def singles(self, empty, n):
-        """Medians in us of single inserts, in turn."""
+        """Medians in us of single inserts, in turn, ten by ten; and what the backend computed for each."""
         times = {"plain": [], "followed": []}
+        computed = {"plain": [], "followed": []}
+        backend = self.one("SELECT pg_backend_pid()")
         for name in times:
             empty(name)
-        for i in range(n):
+        for i in range(0, n, 10):
             for name in times:
-                statement = f"INSERT INTO {name} (id, body) VALUES ({i}, 'text {i}')"
-                started = time.perf_counter()
-                self.c.execute(statement)
-                times[name].append((time.perf_counter() - started) * 1e6)
+                before = cpu(backend)
+                for j in range(i, i + 10):
+                    statement = f"INSERT INTO {name} (id, body) VALUES ({j}, 'text {j}')"
+                    started = time.perf_counter()
+                    self.c.execute(statement)
+                    times[name].append((time.perf_counter() - started) * 1e6)
+                computed[name].append((cpu(backend) - before) / 10 * 1e6)
         plain, followed = (statistics.median(times[n]) for n in ("plain", "followed"))
-        return plain, followed, 100 * (followed / plain - 1)
+        return plain, followed, 100 * (followed / plain - 1), *(statistics.median(computed[n]) for n in ("plain", "followed"))
 
-    def t3(self):
+    def pair(self):
         self.delay(0)
         self.table("plain", vectorizer=False)
         self.table("followed")
         self.c.execute("SELECT vecsync.pause('followed')")
 
-        def empty(name):
-            self.c.execute(f"TRUNCATE {name}")
-            self.c.execute("TRUNCATE vecsync.queue")
+    def empty(self, name):
+        self.c.execute(f"TRUNCATE {name}")
+        self.c.execute("TRUNCATE vecsync.queue")
 
-        plain, followed, more = self.compare(empty, lambda name: self.fill(name, 1, 50000), 9)
+    def t3(self):
+        self.pair()
+        plain, followed, more = self.compare(self.empty, lambda name: self.fill(name, 1, 50000), 9)
         self.say("T3", f"INSERT ... SELECT of 50,000 rows: {plain * 1000:.0f} ms plain, {followed * 1000:.0f} ms followed: {more:+.1f} % (<= +25)")
 
+    def t3b(self):
+        self.pair()
         for commit, enabled in (("on", "on"), ("on", "off"), ("off", "off")):
             self.c.execute(f"SET synchronous_commit = {commit}")
             self.c.execute(f"ALTER SYSTEM SET vecsync.enabled = {enabled}")
             self.c.execute("SELECT pg_reload_conf()")
             while (self.cluster.worker() is not None) != (enabled == "on"):
                 time.sleep(0.1)
-            plain, followed, more = self.singles(empty, 1500)
+            plain, followed, more, plain_cpu, followed_cpu = self.singles(self.empty, 1500)
             self.say("T3b", f"single-row autocommit INSERT, synchronous_commit {commit}, worker {enabled}: {plain:.0f} us plain,"
-                            f" {followed:.0f} us followed: {more:+.1f} %, {followed - plain:+.0f} us (<= +5 % or +30 us)")
+                            f" {followed:.0f} us followed: {more:+.1f} %, {followed - plain:+.0f} us (<= +5 % or +30 us);"
+                            f" the backend computed {plain_cpu:.0f} and {followed_cpu:.0f} us")
         self.c.execute("RESET synchronous_commit")
         self.c.execute("ALTER SYSTEM RESET vecsync.enabled")
         self.c.execute("SELECT pg_reload_conf()")
+
+    def t3c(self):
+        self.pair()
         for name in ("plain", "followed"):
-            empty(name)
             self.fill(name, 1, 20000)
         self.c.execute("SELECT vecsync.resume('followed')")
         self.wait("followed")
@@ -316,7 +353,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bindir", required=True)
     parser.add_argument("--folder", required=True)
-    parser.add_argument("--only", default="T1 T2 T3 T4 T4b T5 T7 T8 T10")
+    parser.add_argument("--only", default="T1 T2 T2d T3 T3b T3c T4 T4b T5 T7 T8 T10")
     parser.add_argument("--backlog", type=int, default=1000000)
     args = parser.parse_args()
     os.makedirs(args.folder)
