@@ -214,7 +214,7 @@ FROM (SELECT abs(score - (1 - ("values" <=> expected_vector('q', 8, 'one')))) < 
 COMMIT;
 SQL
 my ($out, $errors) = ('', '');
-my $load = IPC::Run::start([ 'pgbench', '-n', '-M', 'prepared', '-c', '4', '-j', '1', '-T', '3000', '--max-tries=1',
+my $load = IPC::Run::start([ 'pgbench', '-n', '-M', 'prepared', '-c', '4', '-j', '1', '-T', $long ? '20000' : '3000', '--max-tries=1',
 	'-f', "$base/write.sql\@5", '-f', "$base/search.sql\@1", '-f', "$base/plain.sql\@1", '-h', $node->host, '-p', $node->port, 'postgres' ],
 	'<', \undef, '>', \$out, '2>', \$errors);
 my $generation = 1;
