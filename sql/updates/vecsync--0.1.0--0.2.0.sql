@@ -1227,7 +1227,7 @@ CREATE FUNCTION vecsync._view_statements(view regclass, schema name) RETURNS SET
 BEGIN ATOMIC
     WITH v AS (SELECT c.*, CASE WHEN schema IS NULL THEN c.oid::regclass::text ELSE format('%I.%I', schema, c.relname) END AS name
                FROM pg_class c WHERE c.oid = view)
-    SELECT format('CREATE VIEW %s WITH (%s) AS %s', v.name, array_to_string(v.reloptions, ', '), pg_get_viewdef(v.oid)) FROM v
+    SELECT format('CREATE VIEW %s %s AS %s', v.name, 'WITH (' || array_to_string(v.reloptions, ', ') || ')', pg_get_viewdef(v.oid)) FROM v
     UNION ALL
     SELECT format('ALTER VIEW %s OWNER TO %I', v.name, pg_get_userbyid(v.relowner)) FROM v
     UNION ALL

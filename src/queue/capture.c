@@ -489,7 +489,17 @@ find_queue(void)
 	capture_queue.table = get_relname_relid("queue", schema);
 	capture_queue.sequence = get_relname_relid("queue_seq", schema);
 	/* what is being replaced at this moment is not remembered */
-	capture_queue.known = before == capture_invalidations;
+	capture_queue.known = before == capture_invalidations &&
+		OidIsValid(capture_queue.table) && OidIsValid(capture_queue.sequence);
+}
+
+/* Its primary key; in an installation not yet updated that is on seq alone, and there is another index. */
+Oid
+queue_index(Oid schema)
+{
+	Oid			former = get_relname_relid("queue_vectorizer_seq", schema);
+
+	return OidIsValid(former) ? former : get_relname_relid("queue_pkey", schema);
 }
 
 int64

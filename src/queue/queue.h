@@ -12,7 +12,7 @@
 #include "lib/ilist.h"
 #include "utils/array.h"
 
-/* The columns of vecsync.queue; its one index, queue_pkey, is on (vectorizer, seq). */
+/* The columns of vecsync.queue; its one index is on (vectorizer, seq). */
 #define QUEUE_ATT_SEQ			1
 #define QUEUE_ATT_VECTORIZER	2
 #define QUEUE_ATT_OP			3
@@ -55,6 +55,9 @@ extern bool queue_noted(int vectorizer);
 
 /* A key column's value as text, whatever the session's settings are. */
 extern char *queue_key_string(FmgrInfo *output, Datum value);
+
+/* The index on (vectorizer, seq), in the schema of that number. */
+extern Oid	queue_index(Oid schema);
 
 /* Append one entry under the current transaction.  Returns its number. */
 extern int64 queue_append(int vectorizer, char op, int rows, ArrayType *keys);

@@ -67,7 +67,7 @@ open_table(QueueTable *table)
 	Oid			schema = get_namespace_oid("vecsync", false);
 
 	table->rel = table_open(get_relname_relid("queue", schema), AccessShareLock);
-	table->index = index_open(get_relname_relid("queue_pkey", schema), AccessShareLock);
+	table->index = index_open(queue_index(schema), AccessShareLock);
 	table->snapshot = GetActiveSnapshot();
 }
 

@@ -354,6 +354,7 @@ load_vectorizers(void)
 		dlist_iter	iter;
 		int			one;
 
+		MyWorker->newest_vectorizer = Max(MyWorker->newest_vectorizer, list[i].id);
 		if (list[i].retired)
 		{
 			worker_note_retired(&list[i]);
@@ -503,7 +504,9 @@ refresh_stale(void)
 /*
  * Who drops a vectorizer deletes its entries, but not those of a transaction that
  * commits while he waits for its locks.  In one snapshot an entry without its
- * vectorizer is nobody's.
+ * vectorizer is nobody's, for numbers are not used again; but while a dump is
+ * restored the entries come first, so only numbers up to the newest vectorizer's
+ * tell anything.
  */
 static void
 delete_left_entries(void)
@@ -513,10 +516,13 @@ delete_left_entries(void)
 		" SELECT (SELECT min(n.vectorizer) FROM vecsync.queue n WHERE n.vectorizer > q.id) FROM q"
 		" WHERE q.id IS NOT NULL)"
 		" DELETE FROM vecsync.queue WHERE vectorizer IN (SELECT q.id FROM q WHERE NOT EXISTS"
-		" (SELECT FROM vecsync.vectorizer v WHERE v.id = q.id))";
+		" (SELECT FROM vecsync.vectorizer v WHERE v.id = q.id)"
+		" AND q.id <= greatest($1, (SELECT max(v.id) FROM vecsync.vectorizer v)))";
+	Oid			type = INT4OID;
+	Datum		newest = Int32GetDatum(MyWorker->newest_vectorizer);
 
 	MyWorker->entries_left = false;
-	if (SPI_execute(sql, false, 0) != SPI_OK_DELETE)
+	if (SPI_execute_with_args(sql, 1, &type, &newest, NULL, false, 0) != SPI_OK_DELETE)
 		elog(ERROR, "could not delete entries of vectorizers that are gone");
 }
 

@@ -264,7 +264,7 @@ static void
 service_failed(WorkerBatch *batch, bool charge, const char *message)
 {
 	WorkerModel *model = batch->vectorizer->model;
-	bool		healthy = model->failures == 0;
+	bool		charged = charge && model->failures == 0;
 	TimestampTz ready_at;
 
 	model->failures++;
@@ -272,9 +272,10 @@ service_failed(WorkerBatch *batch, bool charge, const char *message)
 	/* let other rows try first: these may be the reason */
 	ready_at = TimestampTzPlusMilliseconds(model->not_before, worker_backoff_min);
 	for (int i = 0; i < batch->nrows; i++)
-		if (charge && healthy)
+		if (charged)
 			batch->rows[i].item->attempts++;
-	if (batch->nrows == 1 && batch->rows[0].item->attempts >= worker_max_attempts)
+	/* in company a row may have come to its last attempt: it takes a failure of its own to bury it */
+	if (charged && batch->nrows == 1 && batch->rows[0].item->attempts >= worker_max_attempts)
 	{
 		bury_batch(batch, "embed", message);
 		return;

@@ -150,6 +150,7 @@ typedef struct Worker
 	uint64		config_generation;
 	bool		sources_stale;	/* a relation changed: look which */
 	bool		entries_left;	/* of vectorizers that are gone, perhaps */
+	int			newest_vectorizer;	/* the highest number that was ever read */
 	bool		more_to_read;
 	VectorType	vector;
 	SPIPlanPtr	log_plan;

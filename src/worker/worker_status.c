@@ -285,7 +285,7 @@ pending_up_to(int vectorizer, int64 *last)
 {
 	Oid			schema = get_namespace_oid("vecsync", false);
 	Relation	rel = table_open(get_relname_relid("queue", schema), AccessShareLock);
-	Relation	index = index_open(get_relname_relid("queue_pkey", schema), AccessShareLock);
+	Relation	index = index_open(queue_index(schema), AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	ScanKeyData key;
 	SysScanDesc scan;

@@ -90,6 +90,15 @@ is(sql(q{SELECT count(*) FROM vecsync.failed WHERE vectorizer = 'hers'}), '0', '
 $service->scenario(dims => 8);
 ok(VecsyncNode::settle($node, 'hers'), 'and ends');
 VecsyncNode::in_step($node, 'hers', 'body', 'with all rows embedded');
+$node->safe_psql('postgres', $_) for q{ALTER SYSTEM SET vecsync.max_attempts = 1}, q{SELECT pg_reload_conf()};
+$service->scenario(dims => 8, rules => [ { status => 500 } ]);
+sql(q{INSERT INTO hers VALUES (4, 'charged in company'), (5, 'alone in an outage')});
+ok($service->wait_for(sub { $_[0]->{requests} >= 8 }, 120), 'an outage that meets rows at their last attempt');
+is(sql(q{SELECT count(*) FROM vecsync.failed WHERE key->>'id' IN ('4', '5')}), '0', 'buries none of them');
+$service->scenario(dims => 8);
+ok(VecsyncNode::settle($node, 'hers'), 'and ends, too');
+VecsyncNode::in_step($node, 'hers', 'body', 'with all rows embedded');
+$node->safe_psql('postgres', $_) for q{ALTER SYSTEM RESET vecsync.max_attempts}, q{SELECT pg_reload_conf()};
 
 # ---- a row that cannot be rendered, and one that never stays the same -----------------------------
 $service->scenario(dims => 8);

@@ -42,6 +42,12 @@ sql(q{CREATE ROLE reader; GRANT SELECT ON pieces_chunks TO reader; ALTER TABLE t
 ok(step('t') && step('pieces'), 'text becomes varchar');
 is($service->stats->{requests}, 0, 'which changes no text and asks nothing');
 is(sql(q{SELECT has_table_privilege('reader', 'pieces_chunks', 'SELECT')}), 't', 'rights on the view of chunks stay');
+for my $view (split /\n/, sql(q{SELECT format('%s RESET (%s)', c.oid::regclass, string_agg(o.option_name, ', ')) FROM vecsync.vectorizer v JOIN pg_class c ON c.oid = v.content_view, pg_options_to_table(c.reloptions) o GROUP BY c.oid}))
+{
+	sql("ALTER VIEW $view");
+}
+sql(q{ALTER TABLE t ALTER body TYPE varchar(310)});
+ok(step('t') && step('pieces'), 'views without options are made again, too');
 sql(q{ALTER TABLE t ALTER id TYPE bigint, ALTER price TYPE numeric(8, 3)});
 is(sql("SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = '$chunks'::regclass AND attname = 'k1'"), 'bigint', 'the keys of the chunks follow');
 ok(step('t') && step('pieces'), 'a type that prints otherwise');

@@ -64,7 +64,12 @@ for my $version (@former)
 	sql(q{UPDATE t SET body = 'written before the update' WHERE id <= 10; DELETE FROM t WHERE id = 300}, $db);
 	is(sql('SELECT count(*) FROM t', $db), '299', "$version: tables are written to under the new library");
 
+	ok(VecsyncNode::poll_in($node, $db, 'SELECT count(*) FROM t WHERE embedding IS DISTINCT FROM expected_vector(body, 8)', '0', 120), "$version: and are embedded");
+	is(sql(q{SELECT vecsync.wait('t', '120s'), vecsync.wait('p', '120s')}, $db), 't|t', "$version: which can be waited for");
+	sql(q{SELECT vecsync.pause('p'); UPDATE p SET body = 'queued before the update' WHERE id < 5}, $db);
+
 	sql('ALTER EXTENSION vecsync UPDATE', $db);
+	sql(q{SELECT vecsync.resume('p')}, $db);
 	my %fresh = map { $_ => 1 } @fresh;
 	my @updated = split /\n/, sql($catalogue, $db);
 	my %updated = map { $_ => 1 } @updated;

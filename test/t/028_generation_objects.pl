@@ -207,6 +207,15 @@ $writing->quit;
 $dropping->finish;
 ok(VecsyncNode::poll($node, q{SELECT count(*) FROM vecsync.queue q WHERE q.vectorizer NOT IN (SELECT id FROM vecsync.vectorizer)}, '0', 60), 'whose entry does not stay behind');
 
+# ---- a dump is restored, which brings the queue before its vectorizers ------------------------------
+my ($worker) = sql(q{SELECT pid FROM vecsync.workers WHERE database = 'postgres'});
+sql(q{INSERT INTO vecsync.queue VALUES (nextval('vecsync.queue_seq'), 1000000, 'k', 1, '{1}', now())});
+sql("SELECT pg_terminate_backend($worker)");
+ok(VecsyncNode::poll($node, "SELECT count(*) FROM vecsync.workers WHERE database = 'postgres' AND state = 'running' AND pid <> $worker", '1', 60), 'a worker begins in between');
+sql(q{CREATE TABLE meanwhile (id int PRIMARY KEY, title text); SELECT vecsync.create_vectorizer('meanwhile', model => 'one', content => 'title'); INSERT INTO meanwhile VALUES (1, 'meanwhile')});
+VecsyncNode::settle($node, 'meanwhile');
+is(sql(q{SELECT vecsync.drop_vectorizer('meanwhile'); DELETE FROM vecsync.queue WHERE vectorizer = 1000000 RETURNING vectorizer}), "\n1000000", 'and leaves the entries alone');
+
 # ---- dumped in the middle --------------------------------------------------------------------------
 sql(q{SELECT vecsync.alter_vectorizer('docs', '{"model": "three"}', cutover => 'manual')});
 VecsyncNode::settle($node, $_) for 'docs', 'generation 6 of docs';
