@@ -45,6 +45,18 @@ SELECT count(*) FROM (SELECT id FROM many ORDER BY v <-> '[0,0,0,0]' LIMIT 700) 
 SET hnsw.max_scan_tuples = 1;
 SELECT count(*) BETWEEN 50 AND 1000 FROM (SELECT id FROM many ORDER BY v <-> '[0,0,0,0]' LIMIT 1500) x;
 RESET hnsw.max_scan_tuples;
+
+-- a single search gives as many rows as it keeps, also where none of them is surely the nearest, or all are equally near
+CREATE TABLE wide AS
+    SELECT i AS id, ARRAY(SELECT sin(i * j) FROM generate_series(1, 128) j)::vector(128) AS v FROM generate_series(1, 1000) i;
+CREATE INDEX ON wide USING hnsw (v vector_l2_ops);
+SET hnsw.iterative_scan = off;
+SET hnsw.ef_search = 1;
+SELECT count(*) FROM (SELECT * FROM wide LIMIT 100) q, LATERAL (SELECT id FROM wide ORDER BY v <-> q.v + q.v LIMIT 5) x;
+SET hnsw.ef_search = 3;
+SELECT count(*) FROM (SELECT * FROM wide LIMIT 100) q, LATERAL (SELECT id FROM wide ORDER BY v <-> q.v + q.v LIMIT 5) x;
+SELECT count(*) FROM (SELECT id FROM wide ORDER BY v <-> (SELECT NULL::vector) LIMIT 5) x;
+DROP TABLE wide;
 RESET hnsw.iterative_scan;
 RESET hnsw.ef_search;
 

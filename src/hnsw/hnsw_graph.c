@@ -428,7 +428,7 @@ choose_anew(HnswGraph *graph, uint32 to, const uint32 *ids, uint32 added, float 
  * Add an edge from "to" to "added".  A full list is chosen anew without the
  * lock, under which nobody could be interrupted: for long lists of large
  * codes it takes a while.  When the list has changed meanwhile, this is done
- * again; in the end the edge is given up.
+ * again; where others are always faster, in the end with the lock held.
  */
 static void
 link_back(HnswGraph *graph, uint32 to, uint32 added, float distance)
@@ -454,15 +454,23 @@ link_back(HnswGraph *graph, uint32 to, uint32 added, float distance)
 			node->count++;
 			done = true;
 		}
-		else if (attempt > 0 && memcmp(seen, ids, sizeof(uint32) * most) == 0)
-		{
-			for (int i = 0; i < chosen; i++)
-				ids[i] = graph->relinked[i].node;
-			node->count = chosen;
-			done = true;
-		}
 		else
-			memcpy(seen, ids, sizeof(uint32) * most);
+		{
+			done = attempt > 0 && memcmp(seen, ids, sizeof(uint32) * most) == 0;
+			if (!done)
+				memcpy(seen, ids, sizeof(uint32) * most);
+			if (!done && attempt == LINK_ATTEMPTS)
+			{
+				chosen = choose_anew(graph, to, seen, added, distance);
+				done = true;
+			}
+			if (done)
+			{
+				for (int i = 0; i < chosen; i++)
+					ids[i] = graph->relinked[i].node;
+				node->count = chosen;
+			}
+		}
 		if (graph->shared)
 			LWLockRelease(lock);
 	}

@@ -3,12 +3,13 @@
  *		Remembered buffers, looked into without a pin.
  *
  * Of the hundreds of sketches a search compares, each is worth a few dozen
- * instructions: less than a pin and a lock.  They are read as they lie in
- * shared memory, which stays mapped whatever becomes of the buffer, between
- * two looks at the buffer's tag.  The page may be written to meanwhile; it
- * may even, between the two looks, leave the buffer and come back to it.
- * What is read is thus a hint, good enough for an estimate that decides where
- * to search next.  Nothing else may be read like this.
+ * instructions: less than a pin and a lock.  They, and node slots, are read as
+ * they lie in shared memory, which stays mapped whatever becomes of the
+ * buffer, between two looks at the buffer's tag.  The page may be written to
+ * meanwhile; it may even, between the two looks, leave the buffer and come
+ * back to it.  What is read is thus a hint, good enough for an estimate that
+ * decides where to search next, and for what to prefetch.  Nothing that a
+ * row could be lost by rests on it.
  */
 #ifndef HNSW_PIN_H
 #define HNSW_PIN_H

@@ -376,10 +376,12 @@ search_on(HnswScan *state)
 
 	if (state->ended)
 		return false;
-	if (hnsw_iterative_scan == HNSW_ITERATIVE_OFF)
+	if (hnsw_iterative_scan == HNSW_ITERATIVE_OFF && !state->any_order)
 	{
-		state->ended = true;
-		return false;
+		/* What has been found goes out as far as it is wanted, though nearer rows may have been missed. */
+		state->ended = state->exhausted;
+		state->exhausted = true;
+		return !state->ended;
 	}
 	if (!state->exhausted)
 	{

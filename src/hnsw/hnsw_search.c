@@ -323,7 +323,8 @@ copy_node(HnswSearch *search, HnswCandidate candidate, HnswNode *node, NodeCopy 
 {
 	HnswIndex  *ix = search->ix;
 
-	copy->count = node->count;
+	/* Read once: where the page is not locked, the number that was checked must be the one used. */
+	copy->count = *(volatile uint16 *) &node->count;
 	if (unlikely(copy->count > 2 * ix->m))
 		return;
 	copy->found.node = candidate.node;

@@ -368,7 +368,8 @@ clusters_behind(SearchAll *all, Entry *entry, void *arg)
 void
 search_all_clusters(SearchAll *all, SearchAllMember put, void *arg)
 {
-	Clusters	clusters = {.members = palloc0(sizeof(Member) * Max(all->nrows, 1))};
+	Clusters	clusters = {.members = palloc_extended(sizeof(Member) * Max(all->nrows, 1),
+													   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO)};
 	MemoryContext context =
 		AllocSetContextCreate(CurrentMemoryContext, "vecsync entry", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;

@@ -25,12 +25,12 @@ typedef struct KeptValue
 {
 	struct varatt_external pointer; /* all zero while there is none */
 	struct varlena *value;			/* in the function's context; NULL when seen once only */
+	Oid			locked;			/* the TOAST relation whose locks are held */
 } KeptValue;
 
 typedef struct KeptArguments
 {
 	KeptValue	argument[2];
-	Oid			locked;			/* the TOAST relation whose locks are held */
 } KeptArguments;
 
 /*
@@ -41,7 +41,7 @@ typedef struct KeptArguments
  * that: each fetch takes its own.
  */
 static void
-lock_toast(KeptArguments *kept, Oid relid)
+lock_toast(KeptValue *kept, Oid relid)
 {
 	Relation	toast = table_open(relid, AccessShareLock);
 	List	   *indexes = RelationGetIndexList(toast);
@@ -73,8 +73,8 @@ vector_detoast_argument(FunctionCallInfo fcinfo, int n)
 	mine = &kept->argument[n];
 
 	VARATT_EXTERNAL_GET_POINTER(pointer, datum);
-	if (pointer.va_toastrelid != kept->locked)
-		lock_toast(kept, pointer.va_toastrelid);
+	if (pointer.va_toastrelid != mine->locked)
+		lock_toast(mine, pointer.va_toastrelid);
 	if (memcmp(&pointer, &mine->pointer, sizeof(pointer)) != 0)
 	{
 		if (mine->value != NULL)
