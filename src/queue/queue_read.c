@@ -229,7 +229,9 @@ probe_gaps(QueueWindow *window, QueueTable *table, int *nfound)
 		scan = systable_beginscan_ordered(table->rel, table->index, table->snapshot, lengthof(keys), keys);
 		while (scan_next(table, scan, ForwardScanDirection, &tuple))
 		{
-			found[(*nfound)++] = tuple.seq;
+			/* numbers are unique as long as nobody sets the sequence back */
+			if (*nfound < window->ngaps)
+				found[(*nfound)++] = tuple.seq;
 			take_entry(source, &tuple);
 		}
 		systable_endscan_ordered(scan);
