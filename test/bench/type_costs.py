@@ -58,7 +58,6 @@ def comparisons(session, files):
                 yield (name + "ORDER BY x " + operator,
                        [f"SELECT id FROM {table} ORDER BY x {operator} '{query}'::{kind}({dim}) LIMIT 10"], False)
     yield "avg", ["SELECT avg(x) FROM v384"], False
-    yield "sum", ["SELECT sum(x) FROM v384"], False
     yield "COPY TO, text", ["COPY copied TO '/dev/null'"], True
     yield "COPY TO, binary", ["COPY copied TO '/dev/null' WITH (FORMAT binary)"], True
     yield "COPY FROM, text, 8 digits", ["TRUNCATE copied", f"COPY copied FROM '{files}/text'"], True
