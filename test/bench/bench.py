@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import psycopg
+from awake import awake
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.types import TypeInfo
@@ -228,6 +229,7 @@ def main():
         parser.add_argument("--" + name, type=int, default=default)
     args = parser.parse_args()
 
+    awake()
     base = np.load(os.path.join(args.data, "base.npy"), mmap_mode="r")
     queries = np.load(os.path.join(args.data, "queries.npy"))[:args.queries]
     truth = np.load(os.path.join(args.data, "gt.npy"))[:args.queries]

@@ -13,6 +13,8 @@
 #
 # With PGVECTOR there follow the types: searches without an index, COPY of 100000 rows (test/bench/types.sh, types.txt).
 #
+# Cores are kept from halting meanwhile (test/bench/awake.py), as root.
+#
 # Results: a table on the screen and in tmp/bench/table.md, the curve of recall and speed in tmp/bench/curve.svg.
 set -euo pipefail
 . "$(dirname "$0")/../../tools/private.sh"
