@@ -12,19 +12,8 @@
 #include "http/chat.h"
 #include "http/http_json.h"
 
-#include "utils/memutils.h"
-
 #define DEFAULT_PATH "/v1/chat/completions"
 #define TAIL_NAME "response_format"
-
-struct ChatCall
-{
-	MemoryContext context;
-	HttpCall   *http;
-	void	   *owner;
-	bool		finished;
-	ChatResult	result;
-};
 
 static void
 write_message(StringInfo out, const char *role, const char *content)
@@ -32,21 +21,6 @@ write_message(StringInfo out, const char *role, const char *content)
 	appendStringInfo(out, "{\"role\":\"%s\",\"content\":", role);
 	http_json_write_string(out, content);
 	appendStringInfoChar(out, '}');
-}
-
-/* The parameters that are not ours, each with a comma before it. */
-static void
-write_parameters(StringInfo out, const char *parameters)
-{
-	static const char *const own[] = {"model", "messages", "stream", "headers", NULL};
-	JsonMember *members;
-	int			nmembers;
-
-	if (!http_json_members(parameters, &members, &nmembers))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("parameters must be a JSON object"));
-	http_json_write_members(out, &parameters, 1, own);
 }
 
 static void
@@ -69,22 +43,12 @@ write_schema(StringInfo out, const ChatPrompt *prompt)
 	appendStringInfo(out, ",\"strict\":true,\"schema\":%s}}", prompt->schema);
 }
 
-ChatCall *
-chat_submit(HttpClient *client, const ChatModel *model, const ChatPrompt *prompt, void *owner)
+static void
+write_request(HttpBody *body, const ChatModel *model, const ChatPrompt *prompt)
 {
-	HttpTarget	target = model->target;
-	HttpBody	body = {0};
+	static const char *const own[] = {"model", "messages", "stream", "headers", NULL};
 	JsonMember	member;
-	MemoryContext context,
-				old;
-	ChatCall   *call;
 	StringInfoData out;
-
-	context = AllocSetContextCreate(CurrentMemoryContext, "vecsync chat", ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(context);
-	call = palloc0(sizeof(ChatCall));
-	call->context = context;
-	call->owner = owner;
 
 	initStringInfo(&out);
 	appendStringInfoString(&out, "{\"model\":");
@@ -97,78 +61,43 @@ chat_submit(HttpClient *client, const ChatModel *model, const ChatPrompt *prompt
 	}
 	write_message(&out, "user", prompt->user);
 	appendStringInfoChar(&out, ']');
-	write_parameters(&out, model->parameters);
+	http_json_write_members(&out, &model->parameters, 1, own);
 	if (!http_json_find(&model->parameters, 1, "temperature", &member))
 		appendStringInfoString(&out, ",\"temperature\":0");
 	if (!http_json_find(&model->parameters, 1, TAIL_NAME, &member))
 	{
-		body.tail = out.len;
-		body.tail_name = TAIL_NAME;
-		body.model = pstrdup(model->model);
+		body->tail = out.len;
+		body->tail_name = TAIL_NAME;
+		body->model = model->model;
 		write_schema(&out, prompt);
 	}
 	appendStringInfoChar(&out, '}');
-	body.text = out.data;
-	body.len = out.len;
-
-	http_target_complete(&target, &model->parameters, 1, DEFAULT_PATH);
-	call->http = http_call_submit(client, &target, HTTP_CALL_CHAT, &body, call);
-	MemoryContextSwitchTo(old);
-	return call;
+	body->text = out.data;
+	body->len = out.len;
 }
 
-ChatCall *
-chat_next_done(HttpClient *client)
+ChatResult
+chat_ask(HttpClient *client, const ChatModel *model, const ChatPrompt *prompt, uint32 wait_event)
 {
-	HttpCall   *http = http_call_next_done(client, HTTP_CALL_CHAT);
-
-	return http == NULL ? NULL : http_call_owner(http);
-}
-
-void
-chat_wait(ChatCall *call, uint32 wait_event)
-{
-	http_call_wait(call->http, wait_event);
-}
-
-void *
-chat_owner(ChatCall *call)
-{
-	return call->owner;
-}
-
-const ChatResult *
-chat_result(ChatCall *call)
-{
-	const HttpAnswer *http = http_call_answer(call->http);
-	ChatResult *result = &call->result;
+	HttpTarget	target = model->target;
+	HttpBody	body = {0};
+	ChatResult	result = {.total_tokens = -1};
+	const HttpAnswer *http;
+	HttpCall   *call;
 	char	   *problem;
 
-	if (!call->finished && http->outcome != HTTP_PENDING)
+	http_target_complete(&target, &model->parameters, 1, DEFAULT_PATH);
+	write_request(&body, model, prompt);
+	call = http_call_submit(client, &target, &body, NULL);
+	http_call_wait(call, wait_event);
+	http = http_call_answer(call);
+	if (http->outcome == HTTP_OK)
 	{
-		MemoryContext old = MemoryContextSwitchTo(call->context);
-
-		result->total_tokens = -1;
-		if (http->outcome == HTTP_OK)
-		{
-			result->content = chat_parse(http->body, http->body_len, &result->total_tokens, &problem);
-			if (result->content == NULL)
-				http_call_garbage(call->http, problem);
-			http_call_drop_body(call->http);
-		}
-		result->outcome = http->outcome;
-		result->http_status = http->status;
-		result->error = http->error;
-		result->retry_after_ms = http->retry_after_ms;
-		result->elapsed_us = http->elapsed_us;
-		call->finished = true;
-		MemoryContextSwitchTo(old);
+		result.content = chat_parse(http->body, http->body_len, &result.total_tokens, &problem);
+		if (result.content == NULL)
+			http_call_garbage(call, problem);
 	}
+	result.http = http_call_end(call);
+	pfree(body.text);
 	return result;
-}
-
-void
-chat_free(ChatCall *call)
-{
-	MemoryContextDelete(call->context);
 }

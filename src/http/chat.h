@@ -29,24 +29,16 @@ typedef struct ChatPrompt
 
 typedef struct ChatResult
 {
-	HttpOutcome outcome;
+	HttpAnswer	http;			/* without its body */
 	char	   *content;		/* the answer: valid JSON, an object, UTF-8; NULL unless HTTP_OK */
-	int			http_status;
-	char	   *error;
-	int64		retry_after_ms;
-	int64		total_tokens;
-	int64		elapsed_us;
+	int64		total_tokens;	/* -1: not said */
 } ChatResult;
 
-typedef struct ChatCall ChatCall;
-
-/* Same ownership as embedding_submit. */
-extern ChatCall *chat_submit(HttpClient *client, const ChatModel *model, const ChatPrompt *prompt,
-							 void *owner);
-extern ChatCall *chat_next_done(HttpClient *client);
-extern void chat_wait(ChatCall *call, uint32 wait_event);
-extern void *chat_owner(ChatCall *call);
-extern const ChatResult *chat_result(ChatCall *call);
-extern void chat_free(ChatCall *call);
+/*
+ * Ask, and wait for the answer; may raise an error (cancel, a broken model).
+ * The result is in the current context.
+ */
+extern ChatResult chat_ask(HttpClient *client, const ChatModel *model, const ChatPrompt *prompt,
+						   uint32 wait_event);
 
 #endif							/* CHAT_H */

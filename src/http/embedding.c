@@ -109,7 +109,7 @@ embedding_submit(HttpClient *client, const EmbeddingModel *model,
 	call->dimensions = model->dimensions;
 	write_body(&body, dialect, &request);
 	http_target_complete(&target, request.parameters, lengthof(request.parameters), dialect->default_path);
-	call->http = http_call_submit(client, &target, HTTP_CALL_EMBEDDING, &body, call);
+	call->http = http_call_submit(client, &target, &body, call);
 	MemoryContextSwitchTo(old);
 	return call;
 }
@@ -117,7 +117,7 @@ embedding_submit(HttpClient *client, const EmbeddingModel *model,
 EmbeddingCall *
 embedding_next_done(HttpClient *client)
 {
-	HttpCall   *http = http_call_next_done(client, HTTP_CALL_EMBEDDING);
+	HttpCall   *http = http_call_next_done(client);
 
 	return http == NULL ? NULL : http_call_owner(http);
 }
@@ -167,12 +167,7 @@ embedding_result(EmbeddingCall *call)
 		result->total_tokens = -1;
 		if (http->outcome == HTTP_OK)
 			read_vectors(call);
-		result->outcome = http->outcome;
-		result->http_status = http->status;
-		result->error = http->error;
-		result->retry_after_ms = http->retry_after_ms;
-		result->elapsed_us = http->elapsed_us;
-		result->requests = http->requests;
+		result->http = *http;
 		call->finished = true;
 		MemoryContextSwitchTo(old);
 	}

@@ -32,16 +32,11 @@ typedef struct EmbeddingModel
 
 typedef struct EmbeddingResult
 {
-	HttpOutcome outcome;
+	HttpAnswer	http;			/* without its body */
 	int			ninputs;
 	int			dimensions;		/* 0 unless outcome is HTTP_OK */
 	float	   *vectors;		/* ninputs * dimensions finite values, in the order of the inputs */
-	int			http_status;	/* 0: no answer */
-	char	   *error;			/* NULL if HTTP_OK; short, server encoding, no secret in it */
-	int64		retry_after_ms; /* -1: not said */
 	int64		total_tokens;	/* -1: not said */
-	int64		elapsed_us;		/* of the last request */
-	int			requests;		/* sent for this call; 2 when base64 had to be given up */
 } EmbeddingResult;
 
 typedef struct EmbeddingCall EmbeddingCall;

@@ -456,7 +456,14 @@ http_target_complete(HttpTarget *target, const char *const *parameters, int npar
 					 const char *default_path)
 {
 	JsonMember	member;
+	JsonMember *members;
+	int			nmembers;
 
+	for (int i = 0; i < nparameters; i++)
+		if (!http_json_members(parameters[i], &members, &nmembers))
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("parameters must be a JSON object"));
 	if (target->url != NULL)
 		target->url = http_url_complete(target->url, default_path);
 	if (target->headers == NULL && http_json_find(parameters, nparameters, "headers", &member))
@@ -464,8 +471,7 @@ http_target_complete(HttpTarget *target, const char *const *parameters, int npar
 }
 
 HttpCall *
-http_call_submit(HttpClient *client, const HttpTarget *target, HttpCallKind kind,
-				 const HttpBody *body, void *owner)
+http_call_submit(HttpClient *client, const HttpTarget *target, const HttpBody *body, void *owner)
 {
 	MemoryContext context,
 				old;
@@ -484,7 +490,6 @@ http_call_submit(HttpClient *client, const HttpTarget *target, HttpCallKind kind
 	call->on_reset.arg = call;
 	MemoryContextRegisterResetCallback(context, &call->on_reset);
 
-	call->kind = kind;
 	call->owner = owner;
 	copy_target(call, target);
 	add_headers(call, target->headers);
@@ -499,11 +504,11 @@ http_call_submit(HttpClient *client, const HttpTarget *target, HttpCallKind kind
 }
 
 HttpCall *
-http_call_next_done(HttpClient *client, HttpCallKind kind)
+http_call_next_done(HttpClient *client)
 {
 	HttpCall   *call;
 
-	while ((call = http_client_fetch(client, kind)) != NULL && send_without_tail(call))
+	while ((call = http_client_fetch(client)) != NULL && send_without_tail(call))
 		;
 	return call;
 }
@@ -565,4 +570,16 @@ void
 http_call_free(HttpCall *call)
 {
 	MemoryContextDelete(call->context);
+}
+
+HttpAnswer
+http_call_end(HttpCall *call)
+{
+	HttpAnswer	answer = call->answer;
+
+	answer.body = "";
+	answer.body_len = 0;
+	answer.error = copy_string(answer.error);
+	http_call_free(call);
+	return answer;
 }

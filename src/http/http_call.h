@@ -29,7 +29,7 @@ typedef struct HttpTarget
 	int64		max_response_bytes;
 } HttpTarget;
 
-/* What came back.  Everything is owned by the call and goes with http_call_free. */
+/* What came back.  What it points to is owned by the call and goes with http_call_free. */
 typedef struct HttpAnswer
 {
 	HttpOutcome outcome;
@@ -45,14 +45,6 @@ typedef struct HttpAnswer
 
 #define HTTP_ERROR_BYTES 480
 
-/* Which kind of caller a finished call belongs to. */
-typedef enum HttpCallKind
-{
-	HTTP_CALL_EMBEDDING,
-	HTTP_CALL_RERANK,
-	HTTP_CALL_CHAT,
-} HttpCallKind;
-
 typedef struct HttpCall HttpCall;
 
 /* An error unless it is a JSON object whose members can be sent as HTTP headers. */
@@ -60,7 +52,8 @@ extern void http_check_headers(const char *object);
 
 /*
  * Make a target ready: its URL completed by the dialect's path, its headers, if it
- * has none, taken from the "headers" of these parameter objects.  Palloc'd.
+ * has none, taken from the "headers" of these parameter objects.  Palloc'd.  An
+ * error when a parameter object is none.
  */
 extern void http_target_complete(HttpTarget *target, const char *const *parameters, int nparameters,
 								 const char *default_path);
@@ -87,11 +80,11 @@ typedef struct HttpBody
  * URL, headers that are not a JSON object of strings); what the network does is
  * in the answer.
  */
-extern HttpCall *http_call_submit(HttpClient *client, const HttpTarget *target, HttpCallKind kind,
-								  const HttpBody *body, void *owner);
+extern HttpCall *http_call_submit(HttpClient *client, const HttpTarget *target, const HttpBody *body,
+								  void *owner);
 
-/* The next finished call of that kind, each handed out once, or NULL. */
-extern HttpCall *http_call_next_done(HttpClient *client, HttpCallKind kind);
+/* The next finished call, each handed out once, or NULL. */
+extern HttpCall *http_call_next_done(HttpClient *client);
 
 /* Wait for this call, whatever else the client has under way; may raise an error (cancel). */
 extern void http_call_wait(HttpCall *call, uint32 wait_event);
@@ -107,5 +100,8 @@ extern void http_call_garbage(HttpCall *call, const char *reason);
 
 /* Free it; aborts the transfer when it is still in flight. */
 extern void http_call_free(HttpCall *call);
+
+/* Free a finished call but for its answer without the body, whose error stays in the current context. */
+extern HttpAnswer http_call_end(HttpCall *call);
 
 #endif							/* HTTP_CALL_H */

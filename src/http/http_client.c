@@ -290,21 +290,15 @@ move_to_done(HttpClient *client, HttpCall *call)
 }
 
 HttpCall *
-http_client_fetch(HttpClient *client, HttpCallKind kind)
+http_client_fetch(HttpClient *client)
 {
-	dlist_iter	iter;
+	HttpCall   *call;
 
-	dlist_foreach(iter, &client->done)
-	{
-		HttpCall   *call = dlist_container(HttpCall, node, iter.cur);
-
-		if (call->kind == kind)
-		{
-			http_client_mark_fetched(client, call);
-			return call;
-		}
-	}
-	return NULL;
+	if (dlist_is_empty(&client->done))
+		return NULL;
+	call = dlist_head_element(HttpCall, node, &client->done);
+	http_client_mark_fetched(client, call);
+	return call;
 }
 
 void

@@ -133,23 +133,23 @@ read_texts(ArrayType *array, int *n)
 }
 
 static void
-write_common(StringInfo out, HttpOutcome outcome, int status, const char *error, int64 retry_after_ms)
+write_common(StringInfo out, const HttpAnswer *http)
 {
 	appendStringInfo(out, "{\"outcome\":\"%s\",\"status\":%d,\"retry_after_ms\":%lld",
-					 outcome_name(outcome), status, (long long) retry_after_ms);
-	if (error != NULL)
+					 outcome_name(http->outcome), http->status, (long long) http->retry_after_ms);
+	if (http->error != NULL)
 	{
 		appendStringInfoString(out, ",\"error\":");
-		http_json_write_string(out, error);
+		http_json_write_string(out, http->error);
 	}
 }
 
 static void
 write_embedding(StringInfo out, const EmbeddingResult *result)
 {
-	write_common(out, result->outcome, result->http_status, result->error, result->retry_after_ms);
+	write_common(out, &result->http);
 	appendStringInfo(out, ",\"dimensions\":%d,\"tokens\":%lld,\"requests\":%d,\"vectors\":[",
-					 result->dimensions, (long long) result->total_tokens, result->requests);
+					 result->dimensions, (long long) result->total_tokens, result->http.requests);
 	for (int i = 0; result->vectors != NULL && i < result->ninputs; i++)
 	{
 		appendStringInfoString(out, i > 0 ? ",[" : "[");
@@ -207,7 +207,7 @@ http_debug_embed_many(PG_FUNCTION_ARGS)
 		(void) http_client_wait(get_client(), drop_after_ms < 0 ? -1 : 10, PG_WAIT_EXTENSION);
 		while ((call = embedding_next_done(get_client())) != NULL)
 		{
-			counts[embedding_result(call)->outcome]++;
+			counts[embedding_result(call)->http.outcome]++;
 			*(EmbeddingCall **) embedding_owner(call) = NULL;
 			embedding_free(call);
 		}
@@ -218,7 +218,7 @@ http_debug_embed_many(PG_FUNCTION_ARGS)
 	{
 		if (calls[i] == NULL)
 			continue;
-		counts[embedding_result(calls[i])->outcome]++;
+		counts[embedding_result(calls[i])->http.outcome]++;
 		embedding_free(calls[i]);
 	}
 	initStringInfo(&out);
@@ -235,25 +235,21 @@ http_debug_rerank(PG_FUNCTION_ARGS)
 {
 	EmbeddingModel model = read_model(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	RerankModel rerank = {model.target, model.provider, model.model, model.parameters};
-	const RerankResult *result;
-	RerankCall *call;
+	RerankResult result;
 	StringInfoData out;
 	const char **documents;
 	int			n;
 
 	documents = read_texts(PG_GETARG_ARRAYTYPE_P(2), &n);
-	call = rerank_submit(get_client(), &rerank, text_to_cstring(PG_GETARG_TEXT_PP(1)),
-						 documents, n, PG_GETARG_INT32(3), NULL);
-	rerank_wait(call, PG_WAIT_EXTENSION);
-	result = rerank_result(call);
+	result = rerank_ask(get_client(), &rerank, text_to_cstring(PG_GETARG_TEXT_PP(1)), documents, n,
+						PG_GETARG_INT32(3), PG_WAIT_EXTENSION);
 	initStringInfo(&out);
-	write_common(&out, result->outcome, result->http_status, result->error, result->retry_after_ms);
+	write_common(&out, &result.http);
 	appendStringInfoString(&out, ",\"scores\":[");
-	for (int i = 0; i < result->nscores; i++)
+	for (int i = 0; i < result.nscores; i++)
 		appendStringInfo(&out, "%s[%d,%.9g]", i > 0 ? "," : "",
-						 result->scores[i].index, result->scores[i].score);
+						 result.scores[i].index, result.scores[i].score);
 	appendStringInfoString(&out, "]}");
-	rerank_free(call);
 	PG_RETURN_TEXT_P(cstring_to_text(out.data));
 }
 
@@ -269,21 +265,18 @@ http_debug_chat(PG_FUNCTION_ARGS)
 		.schema_name = "answer",
 		.schema = text_to_cstring(PG_GETARG_TEXT_PP(2)),
 	};
-	const ChatResult *result;
-	ChatCall   *call;
+	ChatResult	result;
 	StringInfoData out;
 	int		   *values;
 	int			nvalues;
 
-	call = chat_submit(get_client(), &chat, &prompt, NULL);
-	chat_wait(call, PG_WAIT_EXTENSION);
-	result = chat_result(call);
+	result = chat_ask(get_client(), &chat, &prompt, PG_WAIT_EXTENSION);
 	initStringInfo(&out);
-	write_common(&out, result->outcome, result->http_status, result->error, result->retry_after_ms);
-	if (result->content != NULL)
+	write_common(&out, &result.http);
+	if (result.content != NULL)
 	{
-		appendStringInfo(&out, ",\"content\":%s", result->content);
-		if (chat_integers(result->content, text_to_cstring(PG_GETARG_TEXT_PP(3)), &values, &nvalues))
+		appendStringInfo(&out, ",\"content\":%s", result.content);
+		if (chat_integers(result.content, text_to_cstring(PG_GETARG_TEXT_PP(3)), &values, &nvalues))
 		{
 			appendStringInfoString(&out, ",\"values\":[");
 			for (int i = 0; i < nvalues; i++)
@@ -292,7 +285,6 @@ http_debug_chat(PG_FUNCTION_ARGS)
 		}
 	}
 	appendStringInfoChar(&out, '}');
-	chat_free(call);
 	PG_RETURN_TEXT_P(cstring_to_text(out.data));
 }
 

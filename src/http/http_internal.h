@@ -38,7 +38,6 @@ struct HttpCall
 	HttpClient *client;			/* NULL once the client is gone */
 	MemoryContext context;
 	MemoryContextCallback on_reset;
-	HttpCallKind kind;
 	void	   *owner;
 	HttpTarget	target;			/* strings copied; headers consumed */
 	char	   *host;			/* for messages */
@@ -69,7 +68,7 @@ struct HttpCall
 extern void http_client_enqueue(HttpClient *client, HttpCall *call);
 extern void http_client_requeue(HttpClient *client, HttpCall *call);
 extern void http_client_forget(HttpClient *client, HttpCall *call);
-extern HttpCall *http_client_fetch(HttpClient *client, HttpCallKind kind);
+extern HttpCall *http_client_fetch(HttpClient *client);
 extern void http_client_mark_fetched(HttpClient *client, HttpCall *call);
 extern void http_client_wait_for(HttpClient *client, HttpCall *call, uint32 wait_event);
 extern int64 http_now_us(void);

@@ -19,26 +19,18 @@ typedef struct RerankModel
 /* Scores come best first, ties by index; one per document, or the top_n best. */
 typedef struct RerankResult
 {
-	HttpOutcome outcome;
+	HttpAnswer	http;			/* without its body */
 	int			nscores;
 	RerankScore *scores;
-	int			http_status;
-	char	   *error;
-	int64		retry_after_ms;
-	int64		elapsed_us;
 } RerankResult;
-
-typedef struct RerankCall RerankCall;
 
 extern bool rerank_provider_exists(const char *provider);
 
-/* Same ownership as embedding_submit.  top_n <= 0: all. */
-extern RerankCall *rerank_submit(HttpClient *client, const RerankModel *model, const char *query,
-								 const char *const *documents, int ndocuments, int top_n, void *owner);
-extern RerankCall *rerank_next_done(HttpClient *client);
-extern void rerank_wait(RerankCall *call, uint32 wait_event);
-extern void *rerank_owner(RerankCall *call);
-extern const RerankResult *rerank_result(RerankCall *call);
-extern void rerank_free(RerankCall *call);
+/*
+ * Ask, and wait for the answer; may raise an error (cancel, a broken model).  top_n <= 0: all.
+ * The result is in the current context.
+ */
+extern RerankResult rerank_ask(HttpClient *client, const RerankModel *model, const char *query,
+							   const char *const *documents, int ndocuments, int top_n, uint32 wait_event);
 
 #endif							/* RERANK_H */

@@ -165,11 +165,11 @@ ask(CatalogModel *def, const char **texts, int n, bool query)
 	call = embedding_submit(embed_client(), &model, inputs, n, query, NULL);
 	embedding_wait(call, PG_WAIT_EXTENSION);
 	result = embedding_result(call);
-	if (result->outcome != HTTP_OK)
+	if (result->http.outcome != HTTP_OK)
 		ereport(ERROR,
-				errcode(outcome_sqlstate(result->outcome)),
+				errcode(outcome_sqlstate(result->http.outcome)),
 				errmsg("model \"%s\" gave no vector", def->name),
-				errdetail_internal("%s", result->error));
+				errdetail_internal("%s", result->http.error));
 	return call;
 }
 

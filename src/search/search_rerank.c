@@ -38,7 +38,7 @@ typedef struct Verdict
 	int			count;
 	int		   *index;
 	double	   *score;
-	char	   *error;			/* NULL: the rest is valid */
+	const char *error;			/* NULL: the rest is valid */
 	HttpOutcome outcome;
 } Verdict;
 
@@ -49,23 +49,16 @@ ask_rerank(CatalogModel *def, const char *query, const char *const *documents, i
 {
 	RerankModel model = {.target = embed_target(def), .provider = def->provider, .model = def->model,
 						 .parameters = def->parameters};
-	RerankCall *call = rerank_submit(embed_client(), &model, query, documents, n, 0, NULL);
-	const RerankResult *result;
-	Verdict		verdict = {0};
+	RerankResult result = rerank_ask(embed_client(), &model, query, documents, n, 0, PG_WAIT_EXTENSION);
+	Verdict		verdict = {.outcome = result.http.outcome, .error = result.http.error};
 
-	rerank_wait(call, PG_WAIT_EXTENSION);
-	result = rerank_result(call);
-	verdict.outcome = result->outcome;
-	if (result->outcome != HTTP_OK)
-		verdict.error = pstrdup(result->error);
 	verdict.index = palloc(sizeof(int) * Max(n, 1));
 	verdict.score = palloc(sizeof(double) * Max(n, 1));
-	for (int i = 0; verdict.error == NULL && i < result->nscores; i++)
+	for (int i = 0; verdict.error == NULL && i < result.nscores; i++)
 	{
-		verdict.index[verdict.count] = result->scores[i].index;
-		verdict.score[verdict.count++] = result->scores[i].score;
+		verdict.index[verdict.count] = result.scores[i].index;
+		verdict.score[verdict.count++] = result.scores[i].score;
 	}
-	rerank_free(call);
 	return verdict;
 }
 
@@ -104,28 +97,21 @@ ask_chat(CatalogModel *def, const char *query, const char *const *documents, int
 			"{\"type\":\"object\",\"properties\":"
 			"{\"drop\":{\"type\":\"array\",\"items\":{\"type\":\"integer\"}}},"
 			"\"required\":[\"drop\"],\"additionalProperties\":false}"};
-	ChatCall   *call = chat_submit(embed_client(), &model, &prompt, NULL);
-	const ChatResult *result;
-	Verdict		verdict = {0};
+	ChatResult	result = chat_ask(embed_client(), &model, &prompt, PG_WAIT_EXTENSION);
+	Verdict		verdict = {.outcome = result.http.outcome, .error = result.http.error};
 	bool	   *drop = palloc0(n + 1);
 	int		   *numbers;
 	int			nnumbers;
 
-	chat_wait(call, PG_WAIT_EXTENSION);
-	result = chat_result(call);
-	verdict.outcome = result->outcome;
-	if (result->outcome != HTTP_OK)
-		verdict.error = pstrdup(result->error);
-	else if (!chat_integers(result->content, "drop", &numbers, &nnumbers))
+	if (result.content != NULL && !chat_integers(result.content, "drop", &numbers, &nnumbers))
 	{
 		verdict.outcome = HTTP_GARBAGE;
-		verdict.error = pstrdup("the answer has no list \"drop\" of numbers");
+		verdict.error = "the answer has no list \"drop\" of numbers";
 	}
-	else
+	else if (result.content != NULL)
 		for (int i = 0; i < nnumbers; i++)
 			if (numbers[i] >= 1 && numbers[i] <= n)
 				drop[numbers[i] - 1] = true;
-	chat_free(call);
 	verdict.index = palloc(sizeof(int) * Max(n, 1));
 	verdict.score = palloc(sizeof(double) * Max(n, 1));
 	for (int i = 0; verdict.error == NULL && i < n; i++)

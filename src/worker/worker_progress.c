@@ -83,10 +83,10 @@ worker_note_answer(WorkerVectorizer *v, const EmbeddingResult *result)
 	if (p == NULL)
 		return;
 	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
-	p->requests += result->requests;
+	p->requests += result->http.requests;
 	p->tokens += Max(0, result->total_tokens);
-	p->answers[result->outcome]++;
-	p->latency[lag_bucket(result->elapsed_us / 1000)]++;
+	p->answers[result->http.outcome]++;
+	p->latency[lag_bucket(result->http.elapsed_us / 1000)]++;
 	LWLockRelease(worker_shared->lock);
 }
 

@@ -350,11 +350,11 @@ note_failure(WorkerBatch *batch, const EmbeddingResult *result)
 	WorkerVectorizer *v = batch->vectorizer;
 	CatalogModel *def = v->model->def;
 	char	   *message = psprintf("model \"%s\": %s", def->name,
-								   def->secret_error && result->http_status == 401 ? def->secret_error
-								   : result->error);
+								   def->secret_error && result->http.status == 401 ? def->secret_error
+								   : result->http.error);
 
 	worker_note_error(v, message);
-	ereport(result->outcome == HTTP_THROTTLED ? DEBUG1 : LOG,
+	ereport(result->http.outcome == HTTP_THROTTLED ? DEBUG1 : LOG,
 			errmsg("vectorizer \"%s\": %s", v->def->name, message));
 	pfree(message);
 }
@@ -407,7 +407,7 @@ worker_answer(BatchCall *call)
 	WorkerVectorizer *v = batch->vectorizer;
 	WorkerModel *model = v->model;
 	const EmbeddingResult *result = embedding_result(call->call);
-	HttpOutcome outcome = result->outcome;
+	HttpOutcome outcome = result->http.outcome;
 	char	   *message;
 
 	worker_note_answer(v, result);
@@ -427,9 +427,9 @@ worker_answer(BatchCall *call)
 	else
 		note_failure(batch, result);
 
-	message = MemoryContextStrdup(WorkerContext, result->error ? result->error : "dimensions vary");
+	message = MemoryContextStrdup(WorkerContext, result->http.error ? result->http.error : "dimensions vary");
 	if (outcome == HTTP_THROTTLED)
-		model->not_before = worker_from_now(result->retry_after_ms >= 0 ? result->retry_after_ms
+		model->not_before = worker_from_now(result->http.retry_after_ms >= 0 ? result->http.retry_after_ms
 											: worker_backoff_ms(model->failures + 1));
 	/* whatever else of the batch is under way is of no use any more */
 	worker_abort_calls(batch);
