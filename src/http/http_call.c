@@ -566,12 +566,6 @@ http_call_garbage(HttpCall *call, const char *reason)
 	MemoryContextSwitchTo(old);
 }
 
-void
-http_call_free(HttpCall *call)
-{
-	MemoryContextDelete(call->context);
-}
-
 HttpAnswer
 http_call_end(HttpCall *call)
 {
@@ -580,6 +574,6 @@ http_call_end(HttpCall *call)
 	answer.body = "";
 	answer.body_len = 0;
 	answer.error = copy_string(answer.error);
-	http_call_free(call);
+	MemoryContextDelete(call->context);
 	return answer;
 }

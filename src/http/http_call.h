@@ -29,7 +29,7 @@ typedef struct HttpTarget
 	int64		max_response_bytes;
 } HttpTarget;
 
-/* What came back.  What it points to is owned by the call and goes with http_call_free. */
+/* What came back.  What it points to is owned by the call and goes with its context. */
 typedef struct HttpAnswer
 {
 	HttpOutcome outcome;
@@ -97,9 +97,6 @@ extern void http_call_drop_body(HttpCall *call);
 
 /* Replace the outcome by HTTP_GARBAGE; for parsers that could not use the body. */
 extern void http_call_garbage(HttpCall *call, const char *reason);
-
-/* Free it; aborts the transfer when it is still in flight. */
-extern void http_call_free(HttpCall *call);
 
 /* Free a finished call but for its answer without the body, whose error stays in the current context. */
 extern HttpAnswer http_call_end(HttpCall *call);

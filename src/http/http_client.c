@@ -224,12 +224,6 @@ http_client_create(MemoryContext parent, int max_inflight)
 }
 
 void
-http_client_destroy(HttpClient *client)
-{
-	MemoryContextDelete(client->context);
-}
-
-void
 http_client_set_max_inflight(HttpClient *client, int max_inflight)
 {
 	client->max_inflight = Max(max_inflight, 1);

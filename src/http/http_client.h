@@ -37,7 +37,6 @@ typedef enum HttpOutcome
  * when they are sent.
  */
 extern HttpClient *http_client_create(MemoryContext parent, int max_inflight);
-extern void http_client_destroy(HttpClient *client);
 extern void http_client_set_max_inflight(HttpClient *client, int max_inflight);
 
 /*

@@ -79,21 +79,6 @@ queue_window_drop_source(QueueWindow *window, QueueSource *public)
 	MemoryContextDelete(source->context);
 }
 
-QueueWindowSource *
-queue_window_find_source(QueueWindow *window, int vectorizer)
-{
-	dlist_iter	iter;
-
-	dlist_foreach(iter, &window->sources)
-	{
-		QueueWindowSource *source = dlist_container(QueueWindowSource, node, iter.cur);
-
-		if (source->public.vectorizer == vectorizer)
-			return source;
-	}
-	return NULL;
-}
-
 /* ---- items ---------------------------------------------------------------------- */
 
 void

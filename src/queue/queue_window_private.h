@@ -123,7 +123,6 @@ struct QueueWindow
 };
 
 /* ---- queue_window.c ---- */
-extern QueueWindowSource *queue_window_find_source(QueueWindow *window, int vectorizer);
 extern void queue_window_add_item(QueueWindowSource *source, ArrayType *key, QueueEntry *entry,
 								  TimestampTz queued_at, bool live);
 extern bool queue_window_source_full(QueueWindowSource *source);

@@ -13,8 +13,8 @@
  * As the dense forms of both compare: element by element, an element that is
  * not stored being zero, then the shorter first.
  */
-int
-vector_sparse_compare(SparseVector *a, SparseVector *b)
+static int
+sparse_compare(SparseVector *a, SparseVector *b)
 {
 	const float *x = SPARSEVEC_VALUES(a);
 	const float *y = SPARSEVEC_VALUES(b);
@@ -49,7 +49,7 @@ vector_sparse_compare(SparseVector *a, SparseVector *b)
 	{ \
 		SparseVector *a = PG_GETARG_SPARSEVEC_P(0); \
 		SparseVector *b = PG_GETARG_SPARSEVEC_P(1); \
-		int			c = vector_sparse_compare(a, b); \
+		int			c = sparse_compare(a, b); \
 		\
 		PG_FREE_IF_COPY(a, 0); \
 		PG_FREE_IF_COPY(b, 1); \

@@ -13,8 +13,8 @@
 #include "vector/dense.h"
 #include "vector/sparse_type.h"
 
-VectorLimits
-vector_sparse_limits(int32 typmod)
+static VectorLimits
+sparse_limits(int32 typmod)
 {
 	VectorLimits limits = {
 		.max_dim = SPARSEVEC_MAX_DIM,
@@ -31,7 +31,7 @@ static void
 report(VectorFault fault)
 {
 	VectorFinding finding = {.fault = fault};
-	VectorLimits limits = vector_sparse_limits(-1);
+	VectorLimits limits = sparse_limits(-1);
 
 	vector_report(&finding, "sparsevec", NULL, &limits, NULL);
 }
@@ -39,7 +39,7 @@ report(VectorFault fault)
 void
 vector_sparse_check_dim(int dim)
 {
-	VectorLimits limits = vector_sparse_limits(-1);
+	VectorLimits limits = sparse_limits(-1);
 
 	report(vector_check_dim(dim, &limits));
 }
@@ -65,7 +65,7 @@ Datum
 sparsevec_in(PG_FUNCTION_ARGS)
 {
 	char	   *text = PG_GETARG_CSTRING(0);
-	VectorLimits limits = vector_sparse_limits(PG_GETARG_INT32(2));
+	VectorLimits limits = sparse_limits(PG_GETARG_INT32(2));
 	VectorFinding finding = {VECTOR_OK};
 	VectorElement *elements = NULL;
 	int			places = 1;
@@ -136,7 +136,7 @@ Datum
 sparsevec_recv(PG_FUNCTION_ARGS)
 {
 	StringInfo	message = (StringInfo) PG_GETARG_POINTER(0);
-	VectorLimits limits = vector_sparse_limits(PG_GETARG_INT32(2));
+	VectorLimits limits = sparse_limits(PG_GETARG_INT32(2));
 	const uint8 *data = (const uint8 *) message->data + message->cursor;
 	VectorFinding finding;
 	SparseVector *result = NULL;

@@ -20,12 +20,8 @@ vector_sparse_elements(SparseVector *v)
 }
 
 /* sparse_io.c */
-extern VectorLimits vector_sparse_limits(int32 typmod);
 extern void vector_sparse_check_dim(int dim);
 extern void vector_sparse_check_count(int nnz);
 extern void vector_sparse_check_same(const SparseVector *a, const SparseVector *b);
-
-/* sparse_compare.c */
-extern int	vector_sparse_compare(SparseVector *a, SparseVector *b);
 
 #endif							/* VECTOR_SPARSE_TYPE_H */
