@@ -27,6 +27,7 @@
 #include "miscadmin.h"
 #include "pgtime.h"
 #include "utils/builtins.h"
+#include "utils/bytea.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/float.h"
@@ -322,6 +323,7 @@ queue_key_string(FmgrInfo *output, Datum value)
 	int			date_style = DateStyle;
 	int			interval_style = IntervalStyle;
 	int			float_digits = extra_float_digits;
+	int			bytea_style = bytea_output;
 	pg_tz	   *time_zone = session_timezone;
 	char	   *volatile result = NULL;
 
@@ -341,6 +343,7 @@ queue_key_string(FmgrInfo *output, Datum value)
 	DateStyle = USE_ISO_DATES;
 	IntervalStyle = INTSTYLE_POSTGRES;
 	extra_float_digits = 1;
+	bytea_output = BYTEA_OUTPUT_HEX;
 	PG_TRY();
 	{
 		result = OutputFunctionCall(output, value);
@@ -350,6 +353,7 @@ queue_key_string(FmgrInfo *output, Datum value)
 		DateStyle = date_style;
 		IntervalStyle = interval_style;
 		extra_float_digits = float_digits;
+		bytea_output = bytea_style;
 		session_timezone = time_zone;
 	}
 	PG_END_TRY();

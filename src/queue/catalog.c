@@ -662,11 +662,12 @@ catalog_key_after(CatalogKeyColumn *keys, int nkeys, const char **columns, const
 
 /* ---- extensions --------------------------------------------------------------------------- */
 
-bool
-catalog_extension_exists(void)
+Oid
+catalog_extension(void)
 {
-	return OidIsValid(get_extension_oid("vecsync", true)) &&
-		OidIsValid(get_relname_relid("queue", get_namespace_oid("vecsync", true)));
+	Oid			queue = get_relname_relid("queue", get_namespace_oid("vecsync", true));
+
+	return OidIsValid(queue) ? get_extension_oid("vecsync", true) : InvalidOid;
 }
 
 /*

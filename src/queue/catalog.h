@@ -138,7 +138,7 @@ extern char *catalog_relation_name(Oid relid);
 extern char *catalog_vector_schema(void);
 extern Oid	catalog_vector_type(void);
 
-/* True when the extension is installed in this database and not being created or dropped. */
-extern bool catalog_extension_exists(void);
+/* The extension, if it is installed in this database and not being created or dropped; else InvalidOid. */
+extern Oid	catalog_extension(void);
 
 #endif							/* QUEUE_CATALOG_H */

@@ -73,7 +73,7 @@ followers(Oid relid, bool ancestors)
 	List	   *sources = list_make1_oid(relid);
 	List	   *result = NIL;
 
-	if (!catalog_extension_exists() || !OidIsValid(relid))
+	if (!OidIsValid(catalog_extension()) || !OidIsValid(relid))
 		return NIL;
 	if (ancestors && get_rel_relispartition(relid))
 		sources = list_concat(sources, get_partition_ancestors(relid));

@@ -26,12 +26,13 @@
 #include "queue/queue.h"
 #include "worker/worker_state.h"
 
+/* By the same characters as vecsync.verify(), whatever the locale. */
 bool
 worker_text_blank(const char *text)
 {
 	if (text != NULL)
 		for (; *text; text++)
-			if (!isspace((unsigned char) *text))
+			if (strchr(" \t\n\v\f\r", *text) == NULL)
 				return false;
 	return true;
 }

@@ -48,12 +48,16 @@ worker_detach(int code, Datum arg)
 	ConditionVariableBroadcast(&worker_shared->progressed);
 }
 
-/* The database has no vecsync, or not any more: leave until somebody asks again. */
+/*
+ * The database has no vecsync, or not any more: leave until somebody asks again.  When there is another one,
+ * the launcher starts a process for it.
+ */
 static void
-leave_absent(void)
+leave(void)
 {
 	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
-	MyWorker->slot->state = WORKER_ABSENT;
+	if (!MyWorker->replaced)
+		MyWorker->slot->state = WORKER_ABSENT;
 	for (int i = 0; i < WORKER_MAX_VECTORIZERS; i++)
 		if (worker_shared->progress[i].database == MyDatabaseId)
 			worker_shared->progress[i].database = InvalidOid;
@@ -67,7 +71,7 @@ static void
 read_queue(void)
 {
 	if (!worker_begin("reading the queue"))
-		leave_absent();
+		leave();
 	worker_config_load();
 	MyWorker->more_to_read = queue_window_read(MyWorker->window);
 	worker_commit();
@@ -113,7 +117,7 @@ make_batches(TimestampTz *when)
 		if (v->source->vanished > 0 && v->not_before <= now && v->read_sql != NULL)
 		{
 			if (!worker_begin("looking for rows that went"))
-				leave_absent();
+				leave();
 			if (!worker_config_load() && v->read_sql != NULL)
 				worker_forget_vanished(v);
 			worker_commit();
@@ -137,7 +141,7 @@ make_batches(TimestampTz *when)
 			continue;
 
 		if (!worker_begin("reading rows"))
-			leave_absent();
+			leave();
 		if (worker_config_load())
 		{
 			/* v may be gone */
@@ -292,6 +296,7 @@ worker_setup(void)
 	SetConfigOption("datestyle", "ISO", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("intervalstyle", "postgres", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("extra_float_digits", "1", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("bytea_output", "hex", PGC_USERSET, PGC_S_SESSION);
 	/* a user's lock on a table or partition must not stop the other vectorizers for long */
 	SetConfigOption("lock_timeout", "500", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
@@ -301,9 +306,14 @@ worker_setup(void)
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("client_min_messages", "error", PGC_USERSET, PGC_S_SESSION);
+	/* what is set for a database is meant for its users */
+	SetConfigOption("role", "none", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("row_security", "on", PGC_USERSET, PGC_S_SESSION);
+	if (GetConfigOption("transaction_timeout", true, false) != NULL)	/* since 17 */
+		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 
 	if (!worker_begin("starting"))
-		leave_absent();
+		leave();
 	/* texts are converted to UTF-8 outside transactions: that works for the client's encoding only */
 	SetConfigOption("client_encoding", "UTF8", PGC_USERSET, PGC_S_SESSION);
 	vector_type_init(&MyWorker->vector, catalog_vector_type(), WorkerContext);

@@ -24,11 +24,17 @@ static Oid	owner_seen = InvalidOid;
 bool
 worker_begin(const char *activity)
 {
+	Oid			extension;
+
 	pgstat_report_activity(STATE_RUNNING, activity);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (!catalog_extension_exists())
+	extension = catalog_extension();
+	if (!OidIsValid(MyWorker->extension))
+		MyWorker->extension = extension;
+	MyWorker->replaced = OidIsValid(extension) && extension != MyWorker->extension;
+	if (!OidIsValid(extension) || MyWorker->replaced)
 	{
 		PopActiveSnapshot();
 		CommitTransactionCommand();

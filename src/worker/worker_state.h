@@ -143,6 +143,8 @@ typedef struct RenderArgs
 typedef struct Worker
 {
 	WorkerDatabase *slot;
+	Oid			extension;		/* that all of this is about */
+	bool		replaced;		/* there is another one now */
 	HttpClient *client;
 	QueueWindow *window;
 	dlist_head	models;
@@ -176,7 +178,8 @@ extern bool worker_config_load(void);
 /*
  * Begin and end a transaction of the worker; inside, SPI is connected and the
  * search_path is ours.  worker_begin returns false, with nothing begun, when the
- * extension is gone.
+ * extension is gone, or dropped and made again: its numbers begin anew, so nothing
+ * that the process knows is worth anything.
  */
 extern bool worker_begin(const char *activity);
 extern void worker_commit(void);

@@ -44,6 +44,16 @@ run_plan(WorkerVectorizer *v, SPIPlanPtr plan, Datum *values, const char *nulls)
 		elog(ERROR, "could not write the vectors of vectorizer \"%s\"", v->def->name);
 }
 
+/* The same for what must change a row.  A trigger that returns NULL, or a rule, may keep it as it is. */
+static void
+run_write_plan(WorkerVectorizer *v, Datum *values, const char *nulls)
+{
+	run_plan(v, v->write_plan, values, nulls);
+	if (SPI_processed == 0)
+		ereport(ERROR, errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+				errmsg("a trigger or rule of the table keeps its vector from being written"));
+}
+
 static Datum
 input_vector(WorkerBatch *batch, int input)
 {
@@ -66,7 +76,7 @@ write_column(WorkerBatch *batch, BatchRow *row)
 	values[0] = row->ninputs > 0 ? input_vector(batch, row->first) : (Datum) 0;
 	deconstruct_array(row->item->key, TEXTOID, -1, false, TYPALIGN_INT, &elems, NULL, &n);
 	memcpy(values + 1, elems, sizeof(Datum) * n);
-	run_plan(v, v->write_plan, values, nulls);
+	run_write_plan(v, values, nulls);
 	if (row->ninputs > 0)
 		pfree(DatumGetPointer(values[0]));
 }
@@ -88,7 +98,7 @@ write_chunks(WorkerBatch *batch, BatchRow *row)
 		values[0] = input_vector(batch, row->first + i);
 		values[n + 1] = Int32GetDatum(i);
 		values[n + 2] = CStringGetTextDatum(batch->inputs[row->first + i]);
-		run_plan(v, v->write_plan, values, NULL);
+		run_write_plan(v, values, NULL);
 		pfree(DatumGetPointer(values[0]));
 		pfree(DatumGetPointer(values[n + 2]));
 	}

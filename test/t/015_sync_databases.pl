@@ -64,6 +64,12 @@ sql('UPDATE t SET body = body || 1', 'uno');
 sql('CREATE EXTENSION vecsync', 'uno');
 sql("SELECT vecsync.create_model('m', url => '$url', model => 'fake'); SELECT vecsync.create_vectorizer('t', 'm', '{body}')", 'uno');
 embedded('uno', 201, 'and it works again');
+sql(qq{UPDATE t SET body = body || $_ WHERE id = 1}, 'uno') for 1 .. 3;
+embedded('uno', 201, 'for a while');
+sql('DROP EXTENSION vecsync CASCADE; CREATE EXTENSION vecsync', 'uno');
+sql("SELECT vecsync.create_model('m', url => '$url', model => 'fake'); SELECT vecsync.create_vectorizer('t', 'm', '{body}')", 'uno');
+sql(q{UPDATE t SET body = 'numbered anew' WHERE id = 2}, 'uno');
+embedded('uno', 201, 'also where no worker saw that it was gone');
 
 # ---- dump and restore -----------------------------------------------------------------------
 $service->scenario(dims => 8);

@@ -27,6 +27,29 @@ sql(q{SET datestyle = 'SQL, DMY'; SET intervalstyle = 'iso_8601'; SET extra_floa
 	INSERT INTO days VALUES ('01/02/2024', 0.1 + 0.2, '1 day 2 hours', 'one'), ('03/04/2024', 1.0 / 3, '-3 mons', 'two')});
 ok(VecsyncNode::settle($node, 'days'), 'dates, floats and intervals as keys');
 VecsyncNode::in_step($node, 'days', 'body', 'are found whatever the session\'s styles');
+sql(q{CREATE TABLE hashes (h bytea PRIMARY KEY, body text); INSERT INTO hashes VALUES ('\x01ff', 'first')});
+VecsyncNode::vectorizer($node, $service, 'hashes', 'body');
+ok(VecsyncNode::settle($node, 'hashes'), 'bytea as key');
+for my $change (q{SET bytea_output = 'escape'; UPDATE hashes SET body = 'second'}, q{UPDATE hashes SET body = 'first'})
+{
+	sql($change);
+	ok(VecsyncNode::settle($node, 'hashes'), $change);
+	VecsyncNode::in_step($node, 'hashes', 'body', 'one row has one digest');
+}
+
+# ---- a trigger that keeps rows as they are ------------------------------------------------
+sql(q{CREATE TABLE closed (id int PRIMARY KEY, body text, open bool DEFAULT true); INSERT INTO closed SELECT i, 'body ' || i FROM generate_series(1, 5) i;
+	CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.open THEN RETURN NEW; END IF; RETURN NULL; END $$;
+	CREATE TRIGGER keep BEFORE UPDATE ON closed FOR EACH ROW EXECUTE FUNCTION keep()});
+VecsyncNode::vectorizer($node, $service, 'closed', 'body');
+ok(VecsyncNode::settle($node, 'closed'), 'a trigger that lets the vectors through');
+sql(q{UPDATE closed SET body = 'new ' || id, open = id <> 3});
+ok(VecsyncNode::settle($node, 'closed'), 'and one that does not');
+is(sql('SELECT string_agg(id::text, \',\') FROM closed WHERE embedding IS DISTINCT FROM expected_vector(body, 8)'), '3', 'the others get theirs');
+is(sql(q{SELECT key->>'id' || ' ' || operation || ' ' || error FROM vecsync.failed}), '3 write a trigger or rule of the table keeps its vector from being written', 'the row is among those that failed');
+sql(q{DROP TRIGGER keep ON closed; SELECT vecsync.resync('closed', failed_only => true)});
+ok(VecsyncNode::settle($node, 'closed'), 'tried again');
+VecsyncNode::in_step($node, 'closed', 'body', 'in step');
 
 # ---- a question about oneself inside a savepoint -----------------------------------------
 sql(q{CREATE TABLE t (id int PRIMARY KEY, body text); GRANT ALL ON SCHEMA public TO PUBLIC});
@@ -124,6 +147,17 @@ $holder->query_safe('ROLLBACK');
 $holder->quit;
 sql(q{UPDATE t SET body = 'after the lock' WHERE id < 200});
 ok(VecsyncNode::settle($node, 't'), 'and it goes on after the lock');
+
+# ---- settings of the database ----------------------------------------------------------------------------
+sql(q{CREATE ROLE app; CREATE TABLE settings (id int PRIMARY KEY, body text); CREATE POLICY all_rows ON settings USING (true);
+	ALTER TABLE settings OWNER TO app; ALTER TABLE settings ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY});
+VecsyncNode::vectorizer($node, $service, 'settings', q{= body || pg_sleep(0.4)});
+sql(q{ALTER DATABASE postgres SET role = 'app'; SET ROLE NONE; ALTER DATABASE postgres SET row_security = off;
+	SELECT format('ALTER DATABASE postgres SET %I = %L', name, '200ms') FROM pg_settings WHERE name = 'transaction_timeout' \gexec
+	SET client_min_messages = error; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'vecsync worker'});
+sql(q{SET ROLE NONE; INSERT INTO settings VALUES (1, 'for users')});
+ok(VecsyncNode::poll($node, q{SET ROLE NONE; SET row_security = on; SELECT count(embedding) FROM settings}, '1', 60), 'a role, a timeout and row_security that are set for the database are not for the worker');
+sql(q{SET ROLE NONE; ALTER DATABASE postgres RESET ALL});
 
 $service->stop;
 $node->stop;

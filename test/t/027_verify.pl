@@ -171,6 +171,12 @@ sql(q{SELECT vecsync.resync('odd'), vecsync.resync('odd', 'true')});
 is(inputs('odd'), 0, 'odd keys: nothing is sent again');
 fails(q{SELECT * FROM vecsync._rows_as_owner(1, 'SELECT 1') AS f(a text)}, qr/42804|42704/, 'columns are checked');
 
+# ---- what is blank ----------------------------------------------------------------------------------
+sql(q{CREATE TABLE spaces (id int PRIMARY KEY, body text); INSERT INTO spaces VALUES (1, U&'\3000'), (2, E' \t\n')});
+VecsyncNode::vectorizer($node, $service, 'spaces', 'body');
+is(inputs('spaces'), 1, 'a blank of another script is a text');
+is(found('spaces'), '-', 'to the worker and to verify');
+
 # ---- vectors that were there before -----------------------------------------------------------------
 sql(q{CREATE TABLE old (id int PRIMARY KEY, body text, embedding vector(8));
 	INSERT INTO old SELECT i, 'old ' || i, CASE WHEN i % 10 > 0 THEN expected_vector('old ' || i, 8) END FROM generate_series(1, 2000) i;
