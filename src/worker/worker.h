@@ -46,6 +46,7 @@ typedef struct WorkerDatabase
 	int			restarts;		/* in a row, for the back-off */
 	bool		no_slot;		/* the postmaster had no free background worker slot */
 	pg_atomic_uint32 rows_changed;	/* set by commits, cleared by the worker */
+	bool		asleep;			/* the worker has to be woken when rows change */
 } WorkerDatabase;
 
 /* What a worker says of one vectorizer.  Written by the worker alone, under the lock. */

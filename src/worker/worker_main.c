@@ -35,6 +35,12 @@
 /* While transactions are open that may still add to what was read, look again this often. */
 #define GAP_POLL_MS 1000
 
+/*
+ * After the queue was read, what commits next waits this long at least: under a stream of small commits one
+ * reading, and one batch, serves several of them, and they need not wake us.
+ */
+#define READ_EVERY_MS 2
+
 /* Batches read ahead for one vectorizer, beyond those that are sent. */
 #define READY_BATCHES 2
 
@@ -242,12 +248,29 @@ write_batch(TimestampTz *when)
 	return false;
 }
 
+/* How long is what commits now left unread? */
+static long
+unread_ms(void)
+{
+	TimestampTz last = MyWorker->queue_read_at;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (now < last)
+		return 0;				/* the clock was set back */
+	return TimestampDifferenceMilliseconds(now, TimestampTzPlusMilliseconds(last, READ_EVERY_MS));
+}
+
+static bool
+rows_to_read(void)
+{
+	return pg_atomic_read_u32(&MyWorker->slot->rows_changed) != 0 && unread_ms() == 0;
+}
+
 /* Is there something that only the outer loop does? */
 static bool
 wanted_outside(void)
 {
-	return ConfigReloadPending || MyWorker->sources_stale ||
-		pg_atomic_read_u32(&MyWorker->slot->rows_changed) != 0 ||
+	return ConfigReloadPending || MyWorker->sources_stale || rows_to_read() ||
 		queue_window_hungry(MyWorker->window);
 }
 
@@ -325,17 +348,48 @@ worker_setup(void)
 	worker_commit();
 }
 
+static bool
+reading_due(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz last = MyWorker->queue_read_at;
+
+	return rows_to_read() || MyWorker->more_to_read || last == 0 || queue_window_hungry(MyWorker->window) ||
+		MyWorker->config_generation != worker_config_generation() || MyWorker->sources_stale ||
+		TimestampDifferenceExceeds(last, now, worker_poll_interval * 1000) ||
+		(queue_window_gaps(MyWorker->window) && TimestampDifferenceExceeds(last, now, GAP_POLL_MS));
+}
+
+/*
+ * Wait for sockets, for "when", and for commits.  Who commits sets rows_changed, then our latch if we are
+ * asleep; we sleep only after having seen that nothing has changed since.
+ */
+static void
+wait_for_work(TimestampTz when)
+{
+	long		timeout = queue_window_gaps(MyWorker->window) ? GAP_POLL_MS : worker_poll_interval * 1000L;
+	long		unread = unread_ms();
+
+	if (when != DT_NOEND)
+		timeout = Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when));
+	if (unread > 0)
+		timeout = Min(timeout, unread);
+	MyWorker->slot->asleep = unread == 0;
+	pg_memory_barrier();
+	if (!rows_to_read())
+	{
+		DEBUG_POINT("worker_waits");
+		(void) http_client_wait(MyWorker->client, timeout, PG_WAIT_EXTENSION);
+	}
+	MyWorker->slot->asleep = false;
+}
+
 static void
 worker_loop(void)
 {
-	TimestampTz last_read = 0;
-
 	for (;;)
 	{
-		TimestampTz now;
 		TimestampTz when;
-		bool		rows_changed;
-		long		timeout;
 
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -347,33 +401,18 @@ worker_loop(void)
 			if (!worker_enabled)
 				proc_exit(0);
 		}
-
-		now = GetCurrentTimestamp();
-		rows_changed = pg_atomic_exchange_u32(&MyWorker->slot->rows_changed, 0) != 0;
-		if (rows_changed || MyWorker->more_to_read || last_read == 0 ||
-			queue_window_hungry(MyWorker->window) ||
-			MyWorker->config_generation != worker_config_generation() || MyWorker->sources_stale ||
-			TimestampDifferenceExceeds(last_read, now, worker_poll_interval * 1000) ||
-			(queue_window_gaps(MyWorker->window) &&
-			 TimestampDifferenceExceeds(last_read, now, GAP_POLL_MS)))
+		if (reading_due())
 		{
+			/* what commits from here on is for the next time */
+			(void) pg_atomic_exchange_u32(&MyWorker->slot->rows_changed, 0);
 			read_queue();
-			last_read = GetCurrentTimestamp();
+			MyWorker->queue_read_at = GetCurrentTimestamp();
 		}
-
-		if (worker_log_due(now))
+		if (worker_log_due(GetCurrentTimestamp()))
 			worker_log_expire();
 		when = work();
-		if (MyWorker->more_to_read || wanted_outside())
-			continue;
-		timeout = queue_window_gaps(MyWorker->window) ? GAP_POLL_MS : worker_poll_interval * 1000L;
-		if (when != DT_NOEND)
-			timeout = Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when));
-		if (pg_atomic_read_u32(&MyWorker->slot->rows_changed) == 0)
-		{
-			DEBUG_POINT("worker_waits");
-			(void) http_client_wait(MyWorker->client, timeout, PG_WAIT_EXTENSION);
-		}
+		if (!MyWorker->more_to_read && !wanted_outside())
+			wait_for_work(when);
 	}
 }
 
@@ -400,6 +439,7 @@ worker_main(Datum arg)
 	slot->state = WORKER_RUNNING;
 	slot->pid = MyProcPid;
 	slot->started_at = GetCurrentTimestamp();
+	slot->asleep = false;
 	slot->latch = MyLatch;
 	LWLockRelease(worker_shared->lock);
 	before_shmem_exit(worker_detach, (Datum) 0);

@@ -145,11 +145,16 @@ worker_find_database(Oid database, bool create)
 /*
  * After a commit that changed the queue or the configuration.  Must not fail.
  * The slot is remembered: a database keeps it while it exists.
+ *
+ * A worker that is not asleep looks at rows_changed before it sleeps, so most
+ * commits of a busy database wake nobody.  The barrier is the counterpart of
+ * the one in the worker's wait_for_work().
  */
 void
 worker_on_commit(int changed)
 {
 	static WorkerDatabase *slot = NULL;
+	bool		wanted = false;
 	Latch	   *latch;
 
 	if (worker_shared == NULL)
@@ -157,7 +162,10 @@ worker_on_commit(int changed)
 	if (changed & QUEUE_CHANGED_CONFIG)
 		pg_atomic_fetch_add_u64(&worker_shared->config_generation, 1);
 	if (slot == NULL || slot->database != MyDatabaseId || slot->state == WORKER_UNUSED)
+	{
 		slot = worker_find_database(MyDatabaseId, true);
+		wanted = true;			/* perhaps the slot is new */
+	}
 	if (slot == NULL)
 		return;
 
@@ -166,7 +174,8 @@ worker_on_commit(int changed)
 	latch = slot->latch;
 	if (latch != NULL)
 	{
-		SetLatch(latch);
+		if (slot->asleep || (changed & QUEUE_CHANGED_CONFIG))
+			SetLatch(latch);
 		return;
 	}
 	if (slot->state == WORKER_ABSENT)
@@ -178,8 +187,10 @@ worker_on_commit(int changed)
 			slot->next_start = 0;
 		}
 		LWLockRelease(worker_shared->lock);
+		wanted = true;
 	}
+	/* one that is to start later, or never, is on the launcher's mind already */
 	latch = worker_shared->launcher;
-	if (latch != NULL)
+	if (wanted && latch != NULL)
 		SetLatch(latch);
 }

@@ -154,6 +154,7 @@ typedef struct Worker
 	bool		entries_left;	/* of vectorizers that are gone, perhaps */
 	int			newest_vectorizer;	/* the highest number that was ever read */
 	bool		more_to_read;
+	TimestampTz queue_read_at;
 	VectorType	vector;
 	SPIPlanPtr	log_plan;
 	TimestampTz log_expired_at;
