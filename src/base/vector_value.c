@@ -16,12 +16,14 @@ vector_type_init(VectorType *vector, Oid type, MemoryContext context)
 	Oid			function;
 	bool		varlena;
 
-	vector->type = type;
 	vector->array_type = get_array_type(type);
 	getTypeBinaryInputInfo(type, &function, &vector->io_param);
 	fmgr_info_cxt(function, &vector->receive, context);
 	getTypeBinaryOutputInfo(type, &function, &varlena);
 	fmgr_info_cxt(function, &vector->send, context);
+
+	/* Last: an error on the way must not leave behind what passes for complete. */
+	vector->type = type;
 }
 
 Datum

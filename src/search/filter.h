@@ -81,6 +81,9 @@ extern List *filter_elements(Jsonb *array);
 
 /* ---- filter_value.c ---- */
 
+/* The name of a table; an error when there is no such table: a regclass can be any number. */
+extern char *filter_table(Oid relid);
+
 /* An unknown column is an error. */
 extern FilterTarget *filter_resolve(Oid relid, const char *key);
 

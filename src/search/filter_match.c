@@ -496,7 +496,7 @@ filter_condition(PG_FUNCTION_ARGS)
 	Oid			relid = PG_GETARG_OID(0);
 
 	initStringInfo(&sql);
-	if (!filter_compile(&sql, PG_GETARG_JSONB_P(1), relid, quote_identifier(get_rel_name(relid))))
+	if (!filter_compile(&sql, PG_GETARG_JSONB_P(1), relid, quote_identifier(filter_table(relid))))
 		appendStringInfoString(&sql, "true");
 	PG_RETURN_TEXT_P(cstring_to_text(sql.data));
 }

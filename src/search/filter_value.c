@@ -96,6 +96,18 @@ split_path(FilterTarget *target, const char *rest)
 	}
 }
 
+char *
+filter_table(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_TABLE),
+				errmsg("relation with OID %u does not exist", relid));
+	return name;
+}
+
 FilterTarget *
 filter_resolve(Oid relid, const char *key)
 {
@@ -122,7 +134,7 @@ filter_resolve(Oid relid, const char *key)
 				errhint("Only columns of type jsonb and json have fields."));
 	ereport(ERROR,
 			errcode(ERRCODE_UNDEFINED_COLUMN),
-			errmsg("column \"%s\" of table \"%s\" does not exist", key, get_rel_name(relid)),
+			errmsg("column \"%s\" of table \"%s\" does not exist", key, filter_table(relid)),
 			errdetail("A filter names it."),
 			errhint("Every column of the table can be used, and \"column.field\" for those of type jsonb."));
 	return NULL;				/* not reached */
@@ -130,10 +142,11 @@ filter_resolve(Oid relid, const char *key)
 
 /* ---- values ------------------------------------------------------------------------- */
 
+/* With "no modifier" said: else the names of bpchar and bit would be those of one character, one bit. */
 char *
 filter_type_name(Oid type)
 {
-	return format_type_extended(type, -1, FORMAT_TYPE_FORCE_QUALIFY);
+	return format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
 }
 
 void

@@ -70,7 +70,7 @@ key_text(SearchSource *source, Jsonb *key, int column)
 	return text;
 }
 
-/* s.a = '...'::type AND ... */
+/* s.a = '...'::type AND ...; without the modifiers of the columns, which would cut a value to fit. */
 char *
 search_key_condition(SearchSource *source, Jsonb *key)
 {
@@ -80,7 +80,8 @@ search_key_condition(SearchSource *source, Jsonb *key)
 	for (int i = 0; i < source->nkeys; i++)
 		appendStringInfo(&sql, "%ss.%s %s %s::%s", i > 0 ? " AND " : "",
 						 quote_identifier(source->keys[i].name), source->keys[i].equal,
-						 quote_literal_cstr(key_text(source, key, i)), source->keys[i].type_name);
+						 quote_literal_cstr(key_text(source, key, i)),
+						 filter_type_name(getBaseType(source->keys[i].type)));
 	return sql.data;
 }
 
@@ -202,10 +203,12 @@ metadata_columns(SearchSource *source, SearchMetadata level, StringInfo inner, S
 
 /*
  * The frame of both legs: key, d, metadata, values, content, chunk_seq, chunk.
- * The text leg of a chunked vectorizer finds rows, not chunks.
+ * 'distinct' comes behind the inner SELECT.  The text leg of a chunked
+ * vectorizer finds rows, not chunks.
  */
 static void
-begin_statement(StringInfo sql, SearchSource *source, SearchRequest *request, const char *d, bool by_words)
+begin_statement(StringInfo sql, SearchSource *source, SearchRequest *request, const char *distinct,
+				const char *d, bool by_words)
 {
 	bool		chunks = source->chunked && !by_words;
 	const char *from = by_words ? source->rows : source->from;
@@ -227,11 +230,11 @@ begin_statement(StringInfo sql, SearchSource *source, SearchRequest *request, co
 		more = ", c.chunk_seq AS cs, c.chunk AS ct";
 	if (request->values && !(source->chunked && by_words))
 		more = psprintf("%s, %s AS v", more, source->vector);
-	appendStringInfo(sql, ", %s, %s, %s FROM (SELECT %s, (%s)::pg_catalog.float8 AS d%s%s FROM %s",
+	appendStringInfo(sql, ", %s, %s, %s FROM (SELECT %s%s, (%s)::pg_catalog.float8 AS d%s%s FROM %s",
 					 request->values && !(source->chunked && by_words) ? "r.v" : "NULL",
 					 !request->content ? "NULL::pg_catalog.text" : chunks ? "r.ct" : source->content,
 					 chunks ? "r.cs, r.ct" : "NULL::pg_catalog.int4, NULL::pg_catalog.text",
-					 source->key_columns, d, inner.data, more, from);
+					 distinct, source->key_columns, d, inner.data, more, from);
 }
 
 static void
@@ -256,24 +259,19 @@ search_vector_sql(SearchSource *source, SearchRequest *request, int limit, bool 
 	StringInfoData sql;
 	char	   *distance = psprintf("%s OPERATOR(%s.%s) $1", source->vector, source->vector_schema,
 									source->metric->operator);
+	bool		best_chunks = exact && source->chunked && !request->ungrouped;
 
 	if (exact)
 		distance = psprintf("(%s) " PLUS_ZERO, distance);
 	initStringInfo(&sql);
-	begin_statement(&sql, source, request, distance, false);
+	begin_statement(&sql, source, request,
+					best_chunks ? psprintf("DISTINCT ON (%s) ", source->key_order) : "", distance, false);
 	appendStringInfo(&sql, " WHERE %s IS NOT NULL", source->vector);
 	search_append_conditions(&sql, source, request);
-	if (exact && source->chunked && !request->ungrouped)
+	if (best_chunks)
 	{
-		/* the best chunk of each row */
-		char	   *statement = pstrdup(sql.data);
-		char	   *inner = strstr(statement, " FROM (SELECT ");
-
-		resetStringInfo(&sql);
-		appendBinaryStringInfo(&sql, statement, inner - statement);
-		appendStringInfo(
-			&sql, " FROM (SELECT DISTINCT ON (%s) %s ORDER BY %s, d, c.chunk_seq) AS r ORDER BY r.d",
-			source->key_order, inner + strlen(" FROM (SELECT "), source->key_order);
+		/* the best chunk of each row, and then the nearest rows */
+		appendStringInfo(&sql, " ORDER BY %s, d, c.chunk_seq) AS r ORDER BY r.d", source->key_order);
 		append_outer_order(&sql, source, true);
 		appendStringInfo(&sql, " LIMIT %d", limit);
 		return sql.data;
@@ -316,7 +314,7 @@ search_text_sql(SearchSource *source, SearchRequest *request, int limit, const c
 		match = psprintf("(%s OR %s OPERATOR(%s.%%>) %s)", match, source->words, trgm_schema, query);
 	}
 	initStringInfo(&sql);
-	begin_statement(&sql, source, request, score, true);
+	begin_statement(&sql, source, request, "", score, true);
 	appendStringInfo(&sql, " WHERE %s", match);
 	if (!source->chunked)
 		appendStringInfo(&sql, " AND %s IS NOT NULL", source->vector);

@@ -122,7 +122,23 @@ fails('{"i": {"$gt": null}}', qr/22023.*needs a number or a string/s, 'range wit
 fails('{"i": {"$exists": 1}}', qr/22023.*needs true or false/s, '$exists with a number');
 fails('{"tags": {"$gt": "a"}}', qr/22023.*does not fit column "tags"/s, 'range of an array');
 fails('[1]', qr/22023.*must be a JSON object/s, 'a filter that is an array');
+for my $call ("filter_sql(99999::oid::regclass, '{}')", "filter_sql(0::oid::regclass, '{\"a\": 1}')", "match('{}', '{\"a\": 1}', 99999::oid::regclass)")
+{
+	my ($status, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT vecsync.$call");
+	like($err, qr/42P01: .*relation with OID \d+ does not exist/, "no table: $call");
+}
 fails('{"i": {"$contains": 1}}', qr/22023.*\$contains works for/s, '$contains of a number');
+
+# Types whose name without a modifier means one character, or one bit.
+$node->safe_psql('postgres', q{CREATE TABLE cut (id integer, c char(5), b bit(3), cs char(5)[], bs bit(3)[]);
+	INSERT INTO cut VALUES (1, 'abc', B'101', '{abc}', '{101}'), (2, 'a', B'100', '{a}', '{100}')});
+for my $filter ('{"c": "abc"}', '{"c": {"$in": ["abc", "abd"]}}', '{"c": {"$gte": "ab"}}', '{"b": "101"}', '{"b": {"$gt": "100"}}', '{"cs": "abc"}',
+	'{"cs": {"$contains": ["abc"]}}', '{"bs": ["101"]}', '{"bs": {"$in": ["101", "111"]}}', '{"c": {"$ne": "a"}}')
+{
+	my $condition = $node->safe_psql('postgres', "SELECT vecsync.filter_sql('cut', '$filter')");
+	is($node->safe_psql('postgres', "SELECT array_agg(id), (SELECT array_agg(id) FROM cut WHERE vecsync.match(to_jsonb(cut), '$filter', 'cut'))
+		FROM cut WHERE $condition"), '{1}|{1}', "char(n), bit(n): $filter");
+}
 
 # Indexes serve the conditions.
 $node->safe_psql('postgres', <<'SQL');

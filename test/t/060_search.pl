@@ -102,6 +102,13 @@ is(sql(q{SELECT count(*) FROM vecsync.search('tenants', 'x', namespace => 'n1'' 
 fails(q{SELECT * FROM vecsync.search('tenants', 'x')}, qr/22023.*none is given/s, 'a namespace must be named');
 fails(q{SELECT * FROM vecsync.search('docs', 'x', namespace => 'a')}, qr/22023.*has no namespaces/s, 'a namespace where there is none');
 fails(q{SELECT * FROM vecsync.search('tenants', query_key => '2', namespace => 'n1')}, qr/P0002.*not found/s, 'a key of another namespace');
+sql(q{CREATE TABLE codes (code char(5) PRIMARY KEY, tenant char(3), body text); INSERT INTO codes VALUES ('abc', 'a', 'body 1'), ('abcde', 'abc', 'body 2')});
+VecsyncNode::vectorizer($node, $service, 'codes', 'body', q{namespace => 'tenant'});
+ok(VecsyncNode::settle($node, 'codes'), 'codes embedded');
+is(sql(q{SELECT key->>'code' FROM vecsync.search('codes', 'x', namespace => 'abc')}), 'abcde', 'a namespace of type char(n) is not cut to its first character');
+is(sql(q{SELECT count(*) FROM vecsync.search('codes', 'x', namespace => 'abcd')}), '0', 'nor to the length of the column');
+is(sql(q{SELECT count(*) FROM vecsync.search('codes', query_key => '"abcde"', namespace => 'abc')}), '0', 'a key of type char(n)');
+fails(q{SELECT * FROM vecsync.search('codes', query_key => '"abcdefg"', namespace => 'abc')}, qr/P0002.*not found/s, 'a key longer than any');
 sql(q{ALTER TABLE tenants RENAME tenant TO "who's"});
 is(sql(q{SELECT count(*) FROM vecsync.search('tenants', 'x', namespace => 'n1', top_k => 1000)}), '50', 'a renamed namespace column is followed');
 

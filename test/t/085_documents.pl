@@ -48,6 +48,11 @@ SKIP:
 {
 	skip 'no hnsw', 1 if $index;
 	is(sql(q{SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SELECT count(*), count(DISTINCT key) FROM vecsync.search('documents', 'word7', top_k => 100)}), '100|100', 'exactly as many documents behind an index');
+	# so many that the index's are not enough and all are compared
+	is(sql(q{SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
+		SELECT count(*), count(DISTINCT metadata->>'title'), count("values"), count(snippet)
+		FROM vecsync.search('documents', 'word7', top_k => 120, filter => '{"id": {"$gt": 10}}', return_metadata => 'all', return_values => true, snippet_length => 10)}),
+		'110|110|110|110', 'their metadata, vectors and snippets, too');
 }
 
 # ---- change and deletion -------------------------------------------------------------------
