@@ -56,6 +56,10 @@ SELECT count(*) FROM (
 	EXCEPT (SELECT id FROM many ORDER BY (v <-> '[0.3,0.2,0.1,0]') + 0 LIMIT 200)) x;
 SET ivfflat.probes = 100;
 SELECT count(*), count(DISTINCT id) FROM (SELECT id FROM many ORDER BY v <-> '[0,0,0,0]') x;
+
+-- of two distances the index can give neither
+EXPLAIN (COSTS OFF) SELECT id FROM many ORDER BY v <-> '[1,0,0,0]', v <-> '[0,1,0,0]' LIMIT 3;
+SELECT count(*) FROM (SELECT id FROM many ORDER BY v <-> '[1,0,0,0]', v <-> '[0,1,0,0]' LIMIT 3) x;
 RESET ivfflat.probes;
 
 SET ivfflat.iterative_scan = relaxed_order;

@@ -52,7 +52,9 @@ ivfflat_costestimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost
 
 	*selectivity = 1;
 	*correlation = 0;
-	if (path->indexorderbys == NIL)
+
+	/* The index cannot do without an order, nor with more than one. */
+	if (list_length(path->indexorderbys) != 1)
 	{
 		*startup = *total = get_float8_infinity();
 		*pages = 0;

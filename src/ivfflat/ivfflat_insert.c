@@ -161,16 +161,9 @@ grow_list(const IvfflatIndex *ix, uint32 list, uint32 pages)
 		return;
 	}
 
+	/* An insert that must fail does so before the file has grown for it. */
+	added.start = RelationGetNumberOfBlocks(ix->rel);
 	added.pages = growth(ix, &slot);
-	for (uint32 i = 0; i < added.pages; i++)
-	{
-		if (BufferIsValid(last))
-			ReleaseBuffer(last);
-		last = ReadBufferExtended(ix->rel, MAIN_FORKNUM, P_NEW, RBM_NORMAL, NULL);
-		if (i == 0)
-			added.start = BufferGetBlockNumber(last);
-		CHECK_FOR_INTERRUPTS();
-	}
 	joins = slot.extent_count > 0 &&
 		slot.extents[slot.extent_count - 1].start + slot.extents[slot.extent_count - 1].pages == added.start;
 	if (!joins && slot.extent_count == IVFFLAT_MAX_EXTENTS)
@@ -178,6 +171,14 @@ grow_list(const IvfflatIndex *ix, uint32 list, uint32 pages)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("a list of index \"%s\" cannot grow any more", RelationGetRelationName(ix->rel)),
 				 errhint("Rebuild it with REINDEX INDEX.")));
+	for (uint32 i = 0; i < added.pages; i++)
+	{
+		if (BufferIsValid(last))
+			ReleaseBuffer(last);
+		last = ReadBufferExtended(ix->rel, MAIN_FORKNUM, P_NEW, RBM_NORMAL, NULL);
+		Assert(BufferGetBlockNumber(last) == added.start + i);
+		CHECK_FOR_INTERRUPTS();
+	}
 	DEBUG_CRASH_POINT("ivfflat_grow");
 
 	buffer = ReadBuffer(ix->rel, ivfflat_directory_block(ix, list));

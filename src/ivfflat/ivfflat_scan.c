@@ -42,6 +42,7 @@ typedef struct IvfflatScan
 	bool		started;
 	IvfflatValue query;
 	double	   *distances;		/* for what is on one page */
+	Candidate  *page;
 
 	/* Lists not looked at yet: a min-heap. */
 	ListDistance *lists;
@@ -236,20 +237,26 @@ take_page(IvfflatScan *state, uint32 list, uint32 number, BlockNumber block)
 	for (int i = 0; i < count; i++)
 	{
 		const IvfflatEntry *entry = (const IvfflatEntry *) (slots + ix->entry_size * i);
-		Candidate	candidate;
 
-		candidate.distance = state->distances[i];
-		candidate.block = ItemPointerGetBlockNumberNoCheck(&entry->tid);
-		candidate.offset = ItemPointerGetOffsetNumberNoCheck(&entry->tid);
-		if (state->has_last && !nearer(&state->last, &candidate))
+		state->page[i].distance = state->distances[i];
+		state->page[i].block = ItemPointerGetBlockNumberNoCheck(&entry->tid);
+		state->page[i].offset = ItemPointerGetOffsetNumberNoCheck(&entry->tid);
+	}
+	UnlockReleaseBuffer(buffer);
+
+	/* Making room may sort as much as work_mem holds: not while others wait for the page. */
+	for (int i = 0; i < count; i++)
+	{
+		const Candidate *candidate = &state->page[i];
+
+		if (state->has_last && !nearer(&state->last, candidate))
 			continue;
 		if (state->found_count == state->found_size)
 			make_room(state);	/* may set or move the cutoff */
-		if (state->left_out && !nearer(&candidate, &state->cutoff))
+		if (state->left_out && !nearer(candidate, &state->cutoff))
 			continue;
-		state->found[state->found_count++] = candidate;
+		state->found[state->found_count++] = *candidate;
 	}
-	UnlockReleaseBuffer(buffer);
 }
 
 /* Collect the rows of the current batch that are behind the last one returned. */
@@ -325,6 +332,7 @@ start_scan(IndexScanDesc scan, IvfflatScan *state)
 	compat_count_index_search(scan);
 	MemoryContextReset(state->context);
 	state->distances = palloc(sizeof(double) * Max(ix->centers_per_page, ix->entries_per_page));
+	state->page = palloc(sizeof(Candidate) * ix->entries_per_page);
 	state->found_most = (int) Min((Size) MaxAllocHugeSize / sizeof(Candidate),
 								  Min(INT_MAX / 2, (Size) work_mem * 1024 / sizeof(Candidate)));
 	state->found_most = Max(state->found_most, LEAST_CANDIDATES);

@@ -188,6 +188,24 @@ for (['magic of pgvector', 0, 24, pack('V', 0x014FF1A7), qr/55000: .*was built b
 	$restore->();
 }
 
+# A list that is full and has no extent left refuses rows, and the file does not grow for each of them.
+my ($pages, undef, $extents) = unpack 'V3', substr(slurp_file($path), 2 * 8192 + 24, 12);
+write_at(2 * 8192 + 24 + 4, pack('V V', $pages, 30));
+write_at(2 * 8192 + 24 + 16 + 8 * $extents, pack('V V', 3, 0) x (30 - $extents));
+is(sql(q{
+	CREATE FUNCTION refused(i int) RETURNS boolean LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO t VALUES (-1, spot(i));
+		RETURN false;
+	EXCEPTION WHEN program_limit_exceeded THEN RETURN true;
+	END $$;
+	CREATE TABLE refused AS SELECT i FROM generate_series(1, 300) i WHERE refused(i) LIMIT 1;
+	CREATE TABLE size AS SELECT pg_relation_size('t_l2') AS before;
+	SELECT (SELECT bool_and(refused(refused.i)) FROM refused, generate_series(1, 5)), before = pg_relation_size('t_l2') FROM size}),
+	't|t', 'a list that cannot grow does not make the file grow');
+$restore->();
+sql('DELETE FROM t WHERE id = -1; DROP FUNCTION refused; DROP TABLE refused, size');
+
 # Random damage: an error or another answer, never a crash and never without end.
 srand 7;
 my $unexpected = '';
