@@ -46,6 +46,32 @@ SET hnsw.max_scan_tuples = 1;
 SELECT count(*) BETWEEN 50 AND 1000 FROM (SELECT id FROM many ORDER BY v <-> '[0,0,0,0]' LIMIT 1500) x;
 RESET hnsw.max_scan_tuples;
 
+-- in order to the last bit, where distances differ by less than a float tells, and where they overflow
+CREATE TABLE tight AS SELECT i AS id,
+    ARRAY[0.3 + sin(i) / 60000, 0.9 + sin(i * 2.3) / 60000, 0.5 + sin(i * 7.7) / 60000]::vector(3) AS v FROM generate_series(1, 900) i;
+CREATE INDEX ON tight USING hnsw (v vector_cosine_ops);
+SET hnsw.ef_search = 1000;
+SELECT count(*), count(*) FILTER (WHERE d < before) AS out_of_order FROM (SELECT d, lag(d) OVER () AS before
+    FROM (SELECT v <=> '[0.3,-0.9,0.5]' AS d FROM tight ORDER BY v <=> '[0.3,-0.9,0.5]') x) y;
+TRUNCATE tight;
+INSERT INTO tight SELECT i, ARRAY[(sin(i) * 3e38)::real, cos(i), i]::vector(3) FROM generate_series(1, 300) i;
+CREATE INDEX ON tight USING hnsw (v vector_ip_ops);
+SELECT count(*), count(*) FILTER (WHERE d < before) AS out_of_order, min(d), max(d) FROM (SELECT d, lag(d) OVER () AS before
+    FROM (SELECT v <#> '[3e38,0,0]' AS d FROM tight ORDER BY v <#> '[3e38,0,0]') x) y;
+RESET hnsw.ef_search;
+DROP TABLE tight;
+
+-- a scan that is begun again and again, and meets no row, does not keep what it was asked for
+CREATE TABLE nothing (id int, v halfvec(2000));
+CREATE INDEX ON nothing USING hnsw (v halfvec_l2_ops);
+BEGIN;
+DECLARE c CURSOR FOR SELECT i FROM generate_series(1, 1000) i LEFT JOIN LATERAL
+    (SELECT id FROM nothing ORDER BY v <-> array_fill(i::real, ARRAY[2000])::halfvec(2000) LIMIT 1) x ON true;
+MOVE 500 IN c;
+SELECT name, total_bytes < 100000 AS small FROM pg_backend_memory_contexts WHERE name = 'hnsw row';
+COMMIT;
+DROP TABLE nothing;
+
 -- a single search gives as many rows as it keeps, also where none of them is surely the nearest, or all are equally near
 CREATE TABLE wide AS
     SELECT i AS id, ARRAY(SELECT sin(i * j) FROM generate_series(1, 128) j)::vector(128) AS v FROM generate_series(1, 1000) i;

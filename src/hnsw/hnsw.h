@@ -167,7 +167,7 @@ extern HnswOpclass hnsw_opclass(Relation index);
 extern int	hnsw_column_dims(Relation index, HnswOpclass *opclass);
 extern const void *hnsw_form_value(const HnswOpclass *opclass, Datum datum, int dims, bool *indexable);
 extern uint32 hnsw_value_hash(const HnswOpclass *opclass, const void *value, int dims);
-extern float hnsw_graph_scale(const HnswOpclass *opclass, double exact);
+extern double hnsw_graph_scale(const HnswOpclass *opclass, double exact);
 
 /* ---- an open index ---- */
 

@@ -231,9 +231,10 @@ lock_node_page(HnswIndex *ix, BlockNumber block)
 }
 
 /*
- * Hang a new alias on its twin's chain; false when the twin has gone, or its
- * row has: a vacuum that has found a node dead looks through its chain once,
- * and then counts on nobody making it longer.  The lock on the sketch keeps
+ * Hang a new alias on its twin's chain; false when the twin has gone, has
+ * come back as an alias itself, or its row has gone: a vacuum that has found
+ * a node dead looks through its chain once, and then counts on nobody making
+ * it longer.  The lock on the sketch keeps
  * the twin from being marked meanwhile.  Pages are locked in ascending order;
  * the two nodes may lie on one.
  */
@@ -261,7 +262,7 @@ chain_alias(HnswInserter *inserter, uint32 twin, uint8 generation, uint32 alias)
 		alias_buffer = lock_node_page(ix, alias_block);
 
 	sketch = hnsw_sketch(g, BufferGetPage(sketch_buffer), twin);
-	result = sketch->generation == generation && (sketch->flags & HNSW_STATE_MASK) == HNSW_LIVE;
+	result = sketch->generation == generation && sketch->flags == HNSW_LIVE;
 	if (result)
 	{
 		HnswEdit	edit;

@@ -36,11 +36,11 @@
 /* A row on its way out, in a min-heap by bound. */
 typedef struct HnswReady
 {
-	float		bound;			/* no nearer than this; the distance itself when exact */
-	bool		exact;
+	double		bound;			/* no nearer than this; the distance itself when exact */
 	uint32		node;			/* when not exact */
 	uint32		next;			/* its first alias */
 	ItemPointerData tid;		/* when exact */
+	bool		exact;
 } HnswReady;
 
 typedef struct HnswScan
@@ -62,7 +62,7 @@ typedef struct HnswScan
 	int			late_size;
 	bool		draining;		/* the late ones go out, at the end */
 	int64		returned;
-	float		last;			/* distance of the last row returned */
+	double		last;			/* distance of the last row returned */
 	bool		exhausted;		/* the graph has given what it can, or all that is wanted of it */
 	bool		ended;			/* nothing is looked for any more */
 	HnswSweep  *sweep;			/* the pass over everything that comes last */
@@ -165,7 +165,7 @@ ready_pop(HnswScan *state)
 }
 
 static void
-push_node(HnswScan *state, float bound, uint32 node, uint32 next)
+push_node(HnswScan *state, double bound, uint32 node, uint32 next)
 {
 	HnswReady	entry = {.bound = bound, .node = node, .next = next};
 
@@ -182,14 +182,18 @@ take_found(HnswScan *state)
 	{
 		const HnswFound *found = &search->found[state->taken];
 		bool		dead = (found->node & HNSW_DEAD_BIT) != 0;
+		bool		vague;
 
 		CHECK_FOR_INTERRUPTS();
 
 		/* A dead node may still have living aliases. */
 		if (dead && found->next == HNSW_NO_NODE)
 			continue;
-		push_node(state, state->ix.opclass.folded ? -FLT_MAX : found->distance - found->slack,
-				  found->node & ~HNSW_DEAD_BIT, found->next);
+
+		/* Where estimates have overflowed they say nothing. */
+		vague = state->ix.opclass.folded || !(found->slack < FLT_MAX);
+		push_node(state, vague ? -INFINITY : found->distance - found->slack, found->node & ~HNSW_DEAD_BIT,
+				  found->next);
 	}
 }
 
@@ -249,7 +253,7 @@ start_scan(IndexScanDesc scan, HnswScan *state)
 	state->draining = false;
 	state->taken = 0;
 	state->returned = 0;
-	state->last = -FLT_MAX;
+	state->last = -INFINITY;
 	state->exhausted = false;
 	state->ended = false;
 	memset(&state->search.counters, 0, sizeof(HnswCounters));
@@ -262,6 +266,8 @@ start_scan(IndexScanDesc scan, HnswScan *state)
 	state->any_order = (scan->orderByData->sk_flags & SK_ISNULL) != 0;
 	if (!state->any_order)
 	{
+		/* What the last query was made into; where no row has been looked at since, it is still here. */
+		MemoryContextReset(state->row_context);
 		MemoryContextSwitchTo(state->row_context);
 		value = hnsw_form_value(&state->ix.opclass, state->query, state->ix.spec.dims, &indexable);
 		MemoryContextSwitchTo(state->context);
@@ -290,7 +296,7 @@ start_scan(IndexScanDesc scan, HnswScan *state)
  * snapshot does not see it.
  */
 static bool
-exact_distance(IndexScanDesc scan, HnswScan *state, ItemPointer tid, float *distance)
+exact_distance(IndexScanDesc scan, HnswScan *state, ItemPointer tid, double *distance)
 {
 	ItemPointerData row = *tid;
 	bool		isnull;
@@ -325,7 +331,7 @@ exact_distance(IndexScanDesc scan, HnswScan *state, ItemPointer tid, float *dist
 																  scan->orderByData->sk_collation,
 																  value, state->query)));
 	if (isnan(*distance))
-		*distance = FLT_MAX;
+		*distance = INFINITY;
 	return true;
 }
 
@@ -342,7 +348,7 @@ rerank(IndexScanDesc scan, HnswScan *state, const HnswReady *entry)
 	HnswSketch *sketch = hnsw_sketch(g, BufferGetPage(buffer), entry->node);
 	HnswReady	row = {.exact = true, .tid = sketch->tid};
 	bool		live = (sketch->flags & HNSW_STATE_MASK) == HNSW_LIVE;
-	float		bound = entry->bound;
+	double		bound = entry->bound;
 	MemoryContext old;
 
 	UnlockReleaseBuffer(buffer);
@@ -404,7 +410,7 @@ search_on(HnswScan *state)
 		state->sweep = hnsw_sweep_begin(search, state->any_order, memory);
 	state->ended = !hnsw_sweep_next(state->sweep);
 	for (int i = 0; i < state->sweep->count; i++)
-		push_node(state, -FLT_MAX, state->sweep->best[i].node, HNSW_NO_NODE);
+		push_node(state, -INFINITY, state->sweep->best[i].node, HNSW_NO_NODE);
 	search->counters.sweeps++;
 	return !state->ended;
 }

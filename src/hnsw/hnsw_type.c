@@ -211,17 +211,20 @@ hnsw_value_hash(const HnswOpclass *opclass, const void *value, int dims)
 	return hash_bytes(value, opclass->type == HNSW_TYPE_BIT ? (dims + 7) / 8 : dims * (int) sizeof(float));
 }
 
-/* From the distance that SQL shows to the scale of the codes' distances (quant.h). */
-float
+/*
+ * From the distance that SQL shows to the scale of the codes' distances
+ * (quant.h), in the same order to the last bit.
+ */
+double
 hnsw_graph_scale(const HnswOpclass *opclass, double exact)
 {
 	switch (opclass->metric)
 	{
 		case QUANT_L2:
-			return (float) (exact * exact);
+			return exact * exact;
 		case QUANT_COSINE:
-			return (float) (2 * exact);
+			return 2 * exact;
 		default:
-			return (float) exact;
+			return exact;
 	}
 }

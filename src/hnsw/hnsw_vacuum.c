@@ -225,6 +225,21 @@ replace_next(Repair *repair, uint32 node, uint32 from, uint32 to)
 }
 
 /*
+ * Whether so many steps along a chain mean that it goes round: each number is
+ * on it once, but there may be more numbers than when the vacuum began.
+ */
+static bool
+is_endless(Repair *repair, uint32 steps)
+{
+	HnswMetaPage meta;
+
+	if (steps / 2 <= repair->count)
+		return false;
+	hnsw_read_meta(repair->ix.rel, &meta);
+	return steps / 2 > meta.node_count;
+}
+
+/*
  * Take dead aliases out of a node's chain.  A dead node with living aliases
  * stays, for their sake.
  */
@@ -241,7 +256,7 @@ close_chain(Repair *repair, uint32 node)
 		uint32		after;
 
 		CHECK_FOR_INTERRUPTS();
-		if (next == previous || steps++ / 2 > repair->count)
+		if (next == previous || is_endless(repair, steps++))
 			hnsw_corrupted(repair->ix.rel, hnsw_node_block(&repair->ix.geometry, node),
 						   "chain of aliases has no end");
 		after = read_next(repair, next);
@@ -551,6 +566,7 @@ hnsw_vacuumcleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 	repair.skip = palloc_extended(bitmap, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	repair.gone = palloc_extended(bitmap, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	dead = read_states(&repair, info);
+	DEBUG_POINT("hnsw_vacuum_read");
 	if (dead > 0 && dead >= REPAIR_SHARE * (meta.node_count - Min(meta.free_count, meta.node_count)))
 	{
 		repair.size = Max(REPAIR_CANDIDATES * repair.ix.m, HNSW_MAX_NEIGHBORS);
