@@ -12,6 +12,7 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
@@ -34,6 +35,7 @@ debug_point_reached(const char *name, bool may_wait)
 {
 	LOCKTAG		tag;
 	size_t		len = strlen(name);
+	int			lock_timeout = LockTimeout;
 
 	if (debug_crash != NULL && strncmp(debug_crash, name, len) == 0)
 	{
@@ -48,7 +50,16 @@ debug_point_reached(const char *name, bool may_wait)
 		return;
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, DEBUG_POINT_LOCK_CLASS,
 						 hash_bytes((const unsigned char *) name, (int) len), 2);
-	(void) LockAcquire(&tag, ShareLock, true, false);
+	LockTimeout = 0;			/* a test may take its time */
+	PG_TRY();
+	{
+		(void) LockAcquire(&tag, ShareLock, true, false);
+	}
+	PG_FINALLY();
+	{
+		LockTimeout = lock_timeout;
+	}
+	PG_END_TRY();
 	(void) LockRelease(&tag, ShareLock, true);
 }
 

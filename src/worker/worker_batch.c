@@ -367,11 +367,8 @@ worker_make_batch(WorkerVectorizer *v)
 
 	if (first == NULL)
 		return false;
-	if (!ConditionalLockRelationOid(v->def->source, AccessShareLock))
-	{
-		v->not_before = worker_from_now(WORKER_LOCKED_RETRY_MS);
+	if (!worker_lock_source(v))
 		return false;
-	}
 
 	limit = read_limit(v, first);
 	args.rows = palloc0(sizeof(BatchRow) * limit);

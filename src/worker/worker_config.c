@@ -18,6 +18,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "base/debug_point.h"
 #include "http/http_url.h"
 #include "queue/queue.h"
 #include "worker/worker_state.h"
@@ -554,4 +555,14 @@ worker_config_load(void)
 		delete_left_entries();
 	PopActiveSnapshot();
 	return reloaded;
+}
+
+bool
+worker_lock_source(WorkerVectorizer *v)
+{
+	DEBUG_POINT("worker_locks");
+	if (ConditionalLockRelationOid(v->def->source, AccessShareLock) && !v->stale)
+		return true;
+	v->not_before = worker_from_now(WORKER_LOCKED_RETRY_MS);
+	return false;
 }

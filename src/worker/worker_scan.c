@@ -91,11 +91,8 @@ worker_feed_scan(WorkerVectorizer *v)
 
 	if (scan == NULL || v->read_sql == NULL)
 		return;
-	if (!ConditionalLockRelationOid(v->def->source, AccessShareLock))
-	{
-		v->not_before = worker_from_now(WORKER_LOCKED_RETRY_MS);
+	if (!worker_lock_source(v))
 		return;
-	}
 	error = worker_try(scan_rows, &args);
 	if (error != NULL)
 		worker_own_failure(v, error);

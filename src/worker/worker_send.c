@@ -138,6 +138,9 @@ wants_probe(WorkerBatch *batch)
 	return batch->vectorizer->model->failures > 1;
 }
 
+/* More than any service takes, and little enough for a request whatever its characters need to be escaped. */
+#define MAX_TEXT_BYTES (64 * 1024 * 1024)
+
 /* A text that no cache between us and the model has seen. */
 static char *
 probe_text(void)
@@ -166,8 +169,12 @@ submit(WorkerBatch *batch)
 	int			n = probe ? 1 : next_inputs(batch, &bytes);
 	const char **inputs;
 	BatchCall  *call;
-	MemoryContext old = MemoryContextSwitchTo(batch->context);
+	MemoryContext old;
 
+	if (!probe && bytes > MAX_TEXT_BYTES)
+		ereport(ERROR, errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("the text is too long for a request: %lld bytes", (long long) bytes));
+	old = MemoryContextSwitchTo(batch->context);
 	inputs = palloc(sizeof(char *) * n);
 	if (probe)
 	{
@@ -287,14 +294,12 @@ service_failed(WorkerBatch *batch, bool charge, const char *message)
 	worker_free_batch(batch);
 }
 
-/* The service is well, a row is not: find it. */
+/* A row cannot be embedded: find it. */
 static void
-rows_rejected(WorkerBatch *batch, const char *message)
+bisect_batch(WorkerBatch *batch, const char *message)
 {
 	int			half = batch->nrows / 2;
 
-	batch->vectorizer->model->failures = 0;
-	batch->vectorizer->model->probes_passed = 0;
 	if (batch->nrows == 1)
 	{
 		batch->rows[0].item->attempts++;
@@ -309,8 +314,8 @@ rows_rejected(WorkerBatch *batch, const char *message)
 
 /*
  * Send the next request of a batch.  A text that is not valid in the
- * database's encoding, or a model that no request can be made of, is an error
- * here, outside any transaction; it must not end the worker.
+ * database's encoding or too long, or a model that no request can be made of, is an
+ * error here, outside any transaction; it must not end the worker.
  */
 void
 worker_send_batch(WorkerBatch *batch)
@@ -337,8 +342,9 @@ worker_send_batch(WorkerBatch *batch)
 	worker_note_error(batch->vectorizer, error->message);
 	worker_abort_calls(batch);
 	if (error->sqlerrcode == ERRCODE_CHARACTER_NOT_IN_REPERTOIRE ||
-		error->sqlerrcode == ERRCODE_UNTRANSLATABLE_CHARACTER)
-		rows_rejected(batch, error->message);
+		error->sqlerrcode == ERRCODE_UNTRANSLATABLE_CHARACTER ||
+		error->sqlerrcode == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+		bisect_batch(batch, error->message);
 	else
 		service_failed(batch, false, error->message);
 	FreeErrorData(error);
@@ -435,8 +441,9 @@ worker_answer(BatchCall *call)
 	worker_abort_calls(batch);
 	switch (outcome)
 	{
-		case HTTP_REJECTED:
-			rows_rejected(batch, message);
+		case HTTP_REJECTED:		/* so the service is well */
+			model->failures = model->probes_passed = 0;
+			bisect_batch(batch, message);
 			break;
 		case HTTP_THROTTLED:
 			worker_drop_batch(batch);

@@ -174,6 +174,13 @@ extern void worker_config_init(void);
  */
 extern bool worker_config_load(void);
 
+/*
+ * Lock the table for reading it; never waits.  False, with v->not_before set, when
+ * somebody else has it, or when the lock has brought the news that it was renamed or
+ * given away since the SQL was built.
+ */
+extern bool worker_lock_source(WorkerVectorizer *v);
+
 /* ---- worker_sql.c ---- */
 
 /*

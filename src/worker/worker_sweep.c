@@ -194,7 +194,7 @@ worker_sweep(TimestampTz *when)
 	{
 		if (v->read_sql == NULL)
 			sweep->over = true; /* it cannot be followed now */
-		else if (ConditionalLockRelationOid(v->def->source, AccessShareLock))
+		else if (ConditionalLockRelationOid(v->def->source, AccessShareLock) && !v->stale)
 			error = worker_try(next_step, NULL);
 		else
 			sweep->due = worker_from_now(LOCKED_RETRY_MS);

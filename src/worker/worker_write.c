@@ -420,11 +420,8 @@ worker_forget_vanished(WorkerVectorizer *v)
 {
 	ErrorData  *error = NULL;
 
-	if (!ConditionalLockRelationOid(v->def->source, AccessShareLock))
-	{
-		v->not_before = worker_from_now(WORKER_LOCKED_RETRY_MS);
+	if (!worker_lock_source(v))
 		return;
-	}
 	if (v->orphans_sql != NULL)
 		error = worker_try(delete_orphans, v);
 	if (error != NULL)

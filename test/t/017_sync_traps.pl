@@ -123,6 +123,13 @@ ok(VecsyncNode::settle($node, 'hers'), 'and ends, too');
 VecsyncNode::in_step($node, 'hers', 'body', 'with all rows embedded');
 $node->safe_psql('postgres', $_) for q{ALTER SYSTEM RESET vecsync.max_attempts}, q{SELECT pg_reload_conf()};
 
+# ---- a text that no request has room for ------------------------------------------------------------
+$service->scenario(dims => 8);
+sql(q{DELETE FROM t WHERE id = 9000; INSERT INTO t VALUES (9500, repeat('x', 68000000)), (9501, 'in its company')});
+ok(VecsyncNode::settle($node, 't', 60), 'a text of 68 MB');
+is(sql(q{SELECT key->>'id' || ' ' || error FROM vecsync.failed WHERE vectorizer = 't'}), '9500 the text is too long for a request: 68000000 bytes', 'is a dead letter, and in nobody\'s way');
+sql(q{DELETE FROM t WHERE id = 9500});
+
 # ---- a row that cannot be rendered, and one that never stays the same -----------------------------
 $service->scenario(dims => 8);
 sql(q{CREATE TABLE odd (id int PRIMARY KEY, n int)});

@@ -30,6 +30,24 @@ sub chunks_in_step
 		'0 missing, 0 orphans, 0 wrong', $what);
 }
 
+# ---- names that change hands ------------------------------------------------------------
+# Just before the worker locks the table that it is about to read.
+{
+	sql(q{CREATE TABLE signs (id int PRIMARY KEY, body text); CREATE TABLE signs_next (id int PRIMARY KEY, body text);
+		INSERT INTO signs SELECT i, 'sign ' || i FROM generate_series(1, 3) i; INSERT INTO signs_next SELECT i, 'next ' || i FROM generate_series(11, 13) i});
+	VecsyncNode::vectorizer($node, $service, 'signs', 'body');
+	ok(step('signs'), 'a table');
+	my $holder = VecsyncNode::session($node);
+	$holder->query_safe(q{SELECT pg_advisory_lock(x'76656373'::int, hashtext('worker_locks'))});
+	sql(q{UPDATE signs SET embedding = NULL; SELECT vecsync.resync('signs')});
+	ok(VecsyncNode::poll($node, q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, '1', 30), 'the worker is about to read it');
+	sql(q{BEGIN; ALTER TABLE signs RENAME TO signs_before; ALTER TABLE signs_next RENAME TO signs; COMMIT});
+	$holder->query_safe('SELECT pg_advisory_unlock_all()');
+	$holder->quit;
+	ok(step('signs'), 'another table has its name');
+	VecsyncNode::in_step($node, 'signs_before', 'body', 'the followed one is read');
+}
+
 # ---- new types ----------------------------------------------------------------------
 sql(q{CREATE TABLE t (id int PRIMARY KEY, ns text DEFAULT 'x', body text, price numeric(8, 1), note text);
 	INSERT INTO t SELECT i, 'x', 'words of text number ' || i, i + 0.5, 'note' FROM generate_series(1, 200) i});
