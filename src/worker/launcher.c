@@ -160,6 +160,15 @@ tend_workers(void)
 		WorkerDatabase *slot = &worker_shared->databases[i];
 		pid_t		pid;
 
+		/* no pause is longer: the clock was set back */
+		if (slot->state == WORKER_WANTED &&
+			slot->next_start > TimestampTzPlusMilliseconds(now, RESTART_MAX_MS))
+		{
+			LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+			slot->next_start = slot->hold_until = 0;
+			LWLockRelease(worker_shared->lock);
+		}
+
 		if (handles[i] != NULL && GetBackgroundWorkerPid(handles[i], &pid) == BGWH_STOPPED)
 			worker_ended(i);
 		if (slot->state == WORKER_WANTED && handles[i] == NULL && worker_enabled)

@@ -41,6 +41,9 @@
  */
 #define READ_EVERY_MS 2
 
+/* A clock that goes back by more than this was set. */
+#define CLOCK_STEP_US (5 * USECS_PER_SEC)
+
 /* Batches read ahead for one vectorizer, beyond those that are sent. */
 #define READY_BATCHES 2
 
@@ -384,6 +387,22 @@ wait_for_work(TimestampTz when)
 	MyWorker->slot->asleep = false;
 }
 
+/* All pauses and dates would be in the future for as long as the clock went back. */
+static void
+leave_if_clock_was_set(void)
+{
+	static TimestampTz last = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (now < last - CLOCK_STEP_US)
+	{
+		ereport(LOG, errmsg("vecsync worker begins anew because the clock was set back by %lld s",
+							(long long) ((last - now) / USECS_PER_SEC)));
+		proc_exit(0);
+	}
+	last = now;
+}
+
 static void
 worker_loop(void)
 {
@@ -392,6 +411,7 @@ worker_loop(void)
 		TimestampTz when;
 
 		CHECK_FOR_INTERRUPTS();
+		leave_if_clock_was_set();
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
