@@ -39,6 +39,7 @@ worker_begin(const char *activity)
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 		pgstat_report_activity(STATE_IDLE, NULL);
+		MyWorker->queue_read_at = 0;	/* the next turn reads the queue, and leaves */
 		return false;
 	}
 	owner_seen = InvalidOid;
