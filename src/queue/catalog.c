@@ -22,13 +22,16 @@
 #include "catalog/pg_opclass.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_rewrite.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/nodes.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
+#include "rewrite/rewriteSupport.h"
 #include "storage/fd.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -407,15 +410,12 @@ catalog_check_model_use(const CatalogModel *model, Oid role)
 						GetUserNameFromId(role, true)));
 }
 
-Query *
-catalog_simple_view(Relation view, int *rtindex)
+/* The query, if it is one over a single table, and where that is in its range table; else NULL. */
+static Query *
+simple_query(Query *query, int *rtindex)
 {
-	Query	   *query;
 	Node	   *from;
 
-	if (view->rd_rel->relkind != RELKIND_VIEW)
-		return NULL;
-	query = get_view_query(view);
 	if (query->targetList == NIL || list_length(query->jointree->fromlist) != 1)
 		return NULL;
 	from = linitial(query->jointree->fromlist);
@@ -425,30 +425,53 @@ catalog_simple_view(Relation view, int *rtindex)
 	return rt_fetch(*rtindex, query->rtable)->rtekind == RTE_RELATION ? query : NULL;
 }
 
+Query *
+catalog_simple_view(Relation view, int *rtindex)
+{
+	if (view->rd_rel->relkind != RELKIND_VIEW)
+		return NULL;
+	return simple_query(get_view_query(view), rtindex);
+}
+
+/*
+ * A view's query, without a lock of the view; NULL when it is gone.  Somebody may have the view to
+ * himself for long, as in a transaction that has given a column another type: who reads about
+ * all vectorizers (the worker, the status, commands on other tables) must not wait for him.
+ */
+static Query *
+unlocked_view_query(Oid viewid)
+{
+	HeapTuple	tuple = SearchSysCache2(RULERELNAME, ObjectIdGetDatum(viewid),
+										PointerGetDatum(ViewSelectRuleName));
+	Query	   *query;
+	bool		isnull;
+
+	if (!HeapTupleIsValid(tuple))
+		return NULL;
+	query = linitial_node(Query, (List *) stringToNode(TextDatumGetCString(
+		SysCacheGetAttr(RULERELNAME, tuple, Anum_pg_rewrite_ev_action, &isnull))));
+	ReleaseSysCache(tuple);
+	return query;
+}
+
 /*
  * The table's column behind the last column of the content view.  The view
  * keeps the column's number, so a renamed column is found.  NULL when the
  * view is gone.
  */
-static char *
+char *
 catalog_target_column(Oid viewid, MemoryContext context)
 {
-	Relation	view = try_relation_open(viewid, AccessShareLock);
-	Query	   *query;
+	Query	   *query = unlocked_view_query(viewid);
 	int			rtindex;
 	Var		   *var;
 	char	   *name = NULL;
 
-	if (view == NULL)
+	if (query == NULL || simple_query(query, &rtindex) == NULL)
 		return NULL;
-	query = catalog_simple_view(view, &rtindex);
-	if (query != NULL)
-	{
-		var = (Var *) llast_node(TargetEntry, query->targetList)->expr;
-		if (IsA(var, Var) && rt_fetch(var->varno, query->rtable)->rtekind == RTE_RELATION)
-			name = get_attname(rt_fetch(var->varno, query->rtable)->relid, var->varattno, true);
-	}
-	relation_close(view, AccessShareLock);
+	var = (Var *) llast_node(TargetEntry, query->targetList)->expr;
+	if (IsA(var, Var) && rt_fetch(var->varno, query->rtable)->rtekind == RTE_RELATION)
+		name = get_attname(rt_fetch(var->varno, query->rtable)->relid, var->varattno, true);
 	return name == NULL ? NULL : MemoryContextStrdup(context, name);
 }
 

@@ -130,6 +130,7 @@ extern char *catalog_key_after(CatalogKeyColumn *keys, int nkeys, const char **c
  * may define their views anew as they like.
  */
 extern Query *catalog_simple_view(Relation view, int *rtindex);
+extern char *catalog_target_column(Oid viewid, MemoryContext context);
 
 /* Names for SQL text, quoted and qualified. */
 extern char *catalog_relation_name(Oid relid);

@@ -117,21 +117,30 @@ read_progress(int vectorizer)
 	return result;
 }
 
-/* As the planner sees it: by the table's present size, whether it was ever analyzed or not. */
+/*
+ * As the planner sees it: by the table's present size, whether it was ever analyzed or not.  'all' tells
+ * whether that is of all its partitions, or somebody has one to himself.
+ */
 static int64
-estimated_rows(Oid source)
+estimated_rows(Oid source, bool *all)
 {
 	double		total = 0;
 	ListCell   *lc;
 
+	*all = true;
 	foreach(lc, find_all_inheritors(source, NoLock, NULL))
 	{
-		Relation	rel = ConditionalLockRelationOid(lfirst_oid(lc), AccessShareLock) ?
-			try_relation_open(lfirst_oid(lc), NoLock) : NULL;
+		Relation	rel;
 		BlockNumber pages;
 		double		rows;
 		double		visible;
 
+		if (!ConditionalLockRelationOid(lfirst_oid(lc), AccessShareLock))
+		{
+			*all = false;
+			continue;
+		}
+		rel = try_relation_open(lfirst_oid(lc), NoLock);
 		if (rel == NULL)
 			continue;
 		if (RELKIND_HAS_TABLE_AM(rel->rd_rel->relkind))
@@ -144,27 +153,48 @@ estimated_rows(Oid source)
 	return (int64) total;
 }
 
+/*
+ * SQL that counts the rows and those that have a vector; NULL when the place of the vectors is gone: a
+ * snapshot may show a vectorizer that has been dropped since.  The tables are locked.
+ */
+static char *
+count_query(const CatalogVectorizer *v)
+{
+	char	   *column;
+
+	if (get_rel_name(v->source) == NULL)
+		return NULL;
+	if (OidIsValid(v->chunk_table))
+		return get_rel_name(v->chunk_table) == NULL ? NULL :
+			psprintf("SELECT (SELECT count(*) FROM %s), (SELECT count(*) FROM %s WHERE chunk_seq = 0)",
+					 catalog_relation_name(v->source), catalog_relation_name(v->chunk_table));
+	/* its name now: a cut-over may have renamed it after it was read */
+	column = catalog_target_column(v->content_view, CurrentMemoryContext);
+	return column == NULL ? NULL : psprintf("SELECT count(*), count(%s) FROM %s", quote_identifier(column),
+											catalog_relation_name(v->source));
+}
+
 /* Rows of the table and rows that have a vector: counted, or of a large table estimated. */
 static void
 count_rows(const CatalogVectorizer *v, int64 pending, int64 *rows, int64 *embedded)
 {
 	CatalogScope scope;
 	bool		isnull;
+	bool		all;
 	char	   *sql;
 
-	*rows = estimated_rows(v->source);
-	if (*rows > COUNT_EXACTLY_UP_TO || !ConditionalLockRelationOid(v->source, AccessShareLock))
+	*rows = estimated_rows(v->source, &all);
+	*embedded = Max(0, *rows - pending);
+	/* nor does the status wait for somebody who has a table to himself */
+	if (*rows > COUNT_EXACTLY_UP_TO || !all || !ConditionalLockRelationOid(v->source, AccessShareLock) ||
+		(OidIsValid(v->chunk_table) && !ConditionalLockRelationOid(v->chunk_table, AccessShareLock)))
+		return;
+	sql = count_query(v);
+	if (sql == NULL)
 	{
-		/* nor does the status wait for somebody who has the table to himself */
-		*embedded = Max(0, *rows - pending);
+		*embedded = 0;
 		return;
 	}
-	if (OidIsValid(v->chunk_table))
-		sql = psprintf("SELECT (SELECT count(*) FROM %s), (SELECT count(*) FROM %s WHERE chunk_seq = 0)",
-					   catalog_relation_name(v->source), catalog_relation_name(v->chunk_table));
-	else
-		sql = psprintf("SELECT count(*), count(%s) FROM %s", quote_identifier(v->target_column),
-					   catalog_relation_name(v->source));
 	/* its rules and functions are the owner's */
 	catalog_enter_owner(&scope, catalog_relation_owner(v->source));
 	if (SPI_execute(sql, true, 1) != SPI_OK_SELECT)

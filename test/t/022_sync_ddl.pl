@@ -254,6 +254,26 @@ sql('ALTER TABLE q DETACH PARTITION q_2 CONCURRENTLY');
 ok(step('q'), 'DETACH PARTITION ... CONCURRENTLY');
 chunks_in_step(sql(q{SELECT chunk_table FROM vecsync.vectorizer WHERE name = 'q'}), 'q', 'id', 'body', 'leaves no chunk behind');
 
+# ---- a command that is not over holds up nobody else ------------------------------------
+sql(q{CREATE TABLE held (id int PRIMARY KEY, body text) PARTITION BY RANGE (id); CREATE TABLE held_1 PARTITION OF held FOR VALUES FROM (0) TO (100);
+	INSERT INTO held SELECT i, 'held ' || i FROM generate_series(1, 10) i});
+VecsyncNode::vectorizer($node, $service, 'held', 'body');
+ok(step('held'), 'a table');
+my $changing = VecsyncNode::session($node);
+$changing->query_safe(q{BEGIN; ALTER TABLE held ALTER body TYPE varchar(300)});
+my $begun = sql(q{SELECT pid FROM vecsync.workers});
+sql(qq{SELECT pg_terminate_backend($begun)});
+sql(q{SET statement_timeout = '90s'; CREATE TABLE beside (id int PRIMARY KEY, body text); INSERT INTO beside VALUES (1, 'beside it')});
+VecsyncNode::vectorizer($node, $service, 'beside', 'body');
+ok(VecsyncNode::poll($node, 'SELECT count(embedding) FROM beside', '1', 90), 'a worker that begins meanwhile embeds other tables');
+is(sql(q{SELECT count(DISTINCT pid) FROM vecsync.workers}), '1', 'and is well');
+is(sql(q{SET statement_timeout = '90s'; SELECT string_agg(rows || ' ' || embedded, ', ' ORDER BY vectorizer) FROM vecsync.status WHERE vectorizer IN ('beside', 'held')}),
+	'1 1, 0 0', 'the status waits for nobody');
+$changing->query_safe(q{UPDATE held SET body = body || '!'; COMMIT});
+$changing->quit;
+ok(step('held'), 'the command is over');
+VecsyncNode::in_step($node, 'held', 'body', 'and its table in step');
+
 $service->stop;
 $node->stop;
 done_testing();

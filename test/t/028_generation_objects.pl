@@ -83,8 +83,17 @@ $old->query(q{SELECT vecsync.alter_vectorizer('docs', '{"model": "one"}')});
 like($old->{stderr}, qr/could not serialize/, 'a change of what is not the serving generation any more');
 $old->{stderr} = '';
 $old->query_safe('ROLLBACK');
-$old->quit;
 no_retired('gone with the snapshot');
+sql(q{CREATE TABLE brief (id int PRIMARY KEY, title text); INSERT INTO brief VALUES (1, 'brief');
+	SELECT vecsync.create_vectorizer('brief', model => 'one', content => 'title', name => 'column');
+	SELECT vecsync.create_vectorizer('brief', model => 'one', content => 'title', name => 'chunks', chunking => '{"method": "words", "size": 3}')});
+VecsyncNode::settle($node, $_) for qw(column chunks);
+$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+sql(q{SELECT vecsync.drop_vectorizer(name, keep_data => false) FROM unnest('{column,chunks}'::text[]) name});
+is($old->query_safe(q{SELECT string_agg(vectorizer || ' ' || rows || ' ' || embedded, ', ' ORDER BY vectorizer) FROM vecsync.status WHERE source = 'brief'::regclass}),
+	'chunks 1 0, column 1 0', 'the status of vectorizers that were dropped since');
+$old->query_safe('ROLLBACK; DROP TABLE brief');
+$old->quit;
 
 # ---- new types while a change is under way, and while the old generation is still seen ---------------
 sql(q{SELECT vecsync.alter_vectorizer('docs', '{"model": "one"}', cutover => 'manual')});
