@@ -341,6 +341,8 @@ typedef struct HnswSearch
 	uint32		node_count;		/* of the index, as last seen */
 	HnswBatch	batches[2];		/* one is looked at while the other's sketches come near */
 	float		error;			/* standard deviation of a sketch's distance, near by */
+	float		goal;			/* the search rests when nothing on the frontier seems as near ... */
+	int64		goal_hops;		/* ... or it has made so many hops */
 	HnswCounters counters;
 } HnswSearch;
 
@@ -349,6 +351,7 @@ extern void hnsw_search_init(HnswSearch *search, HnswIndex *ix, int ef);
 extern void hnsw_search_start(HnswSearch *search, const void *value, int ef);
 extern void hnsw_search_widen(HnswSearch *search, int ef);
 extern void hnsw_search_run(HnswSearch *search);
+extern void hnsw_search_closer(HnswSearch *search, float goal, int64 hops);
 extern uint32 hnsw_search_alias(HnswSearch *search, uint32 alias);
 extern float hnsw_search_limit(const HnswSearch *search);
 extern Size hnsw_search_memory(const HnswSearch *search);

@@ -33,6 +33,21 @@
 #define EXTRA_CANDIDATES 8
 #define EXTRA_SHARE 2	/* one for so many */
 
+/*
+ * A row goes out when all that has not been expanded seems farther by so many
+ * standard deviations of a sketch's error.  The window of the search sees to
+ * that as long as few of its rows have gone out; where distances crowd
+ * together, or most of the window is wanted, it takes more hops, but no more
+ * than so many for each candidate that the search keeps.
+ *
+ * The first rows are what most queries want, and wait less: a few hops at
+ * most, and none when not even twice as many candidates were asked for.
+ */
+#define SURE_MARGIN 3.0f
+#define SURE_HOPS 2
+#define FIRST_ROWS 10
+#define FIRST_MARGIN 2.0f
+
 /* A row on its way out, in a min-heap by bound. */
 typedef struct HnswReady
 {
@@ -57,6 +72,7 @@ typedef struct HnswScan
 	int			ready_count;
 	int			ready_size;
 	int			taken;			/* of search.found */
+	int64		rested;			/* hops after which the search has filled its window */
 	HnswReady  *late;			/* rows found when farther ones had gone out already */
 	int			late_count;
 	int			late_size;
@@ -284,6 +300,7 @@ start_scan(IndexScanDesc scan, HnswScan *state)
 	{
 		hnsw_search_start(&state->search, value, first_ef());
 		hnsw_search_run(&state->search);
+		state->rested = state->search.counters.hops;
 		hnsw_rows_prefetch(&state->ix, state->search.found, state->search.found_count,
 						   hnsw_search_limit(&state->search));
 		take_found(state);
@@ -397,6 +414,7 @@ search_on(HnswScan *state)
 		{
 			hnsw_search_widen(search, Min(search->ef, INT_MAX / 4) * 2);
 			hnsw_search_run(search);
+			state->rested = search->counters.hops;
 			take_found(state);
 		}
 		else
@@ -422,6 +440,27 @@ safe_limit(const HnswScan *state)
 	if (state->exhausted || state->ix.opclass.folded)
 		return INFINITY;
 	return hnsw_search_limit(&state->search);
+}
+
+/*
+ * Before a row of this distance goes out, look for nearer ones that sketches
+ * have misplaced.  True when anything came.
+ */
+static bool
+look_closer(HnswScan *state, float distance)
+{
+	HnswSearch *search = &state->search;
+	bool		first = state->returned < FIRST_ROWS;
+	int			hops = first ? Max(hnsw_ef_search / 2 - FIRST_ROWS, 0) : SURE_HOPS * search->ef;
+
+	if (state->exhausted || state->ix.opclass.folded)
+		return false;
+	hnsw_search_closer(search, distance + search->error * (first ? FIRST_MARGIN : SURE_MARGIN),
+					   state->rested + hops);
+	if (search->found_count == state->taken)
+		return false;
+	take_found(state);
+	return true;
 }
 
 /* Keep the order: a row that comes too late goes out at the end, should the scan get there. */
@@ -474,6 +513,11 @@ next_row(IndexScanDesc scan, HnswScan *state)
 		if (!entry.exact)
 		{
 			rerank(scan, state, &entry);
+			continue;
+		}
+		if (look_closer(state, entry.bound))
+		{
+			ready_push(state, entry);
 			continue;
 		}
 		if (entry.bound < state->last && !state->draining && hnsw_iterative_scan != HNSW_ITERATIVE_RELAXED)

@@ -237,6 +237,7 @@ hnsw_search_start(HnswSearch *search, const void *value, int ef)
 	search->found_count = 0;
 	search->window_count = 0;
 	search->error = 0;
+	search->goal = -FLT_MAX;
 	if (ef != search->ef)
 		hnsw_search_widen(search, ef);
 
@@ -253,6 +254,7 @@ hnsw_search_widen(HnswSearch *search, int ef)
 {
 	search->window = repalloc_huge(search->window, sizeof(float) * (Size) ef);
 	search->ef = ef;
+	search->goal = -FLT_MAX;
 	search->window_count = 0;
 	for (int i = 0; i < search->found_count; i++)
 	{
@@ -476,14 +478,15 @@ read_sketches(HnswSearch *search, HnswBatch *batch)
 	batch->count = 0;
 }
 
-/* Whether ef nodes have been found that are surely nearer than all of the frontier. */
+/* Whether ef nodes have been found that are surely nearer than all of the frontier, and the goal is reached. */
 static inline bool
 rests(const HnswSearch *search)
 {
 	if (search->frontier_count == 0)
 		return true;
 	return search->window_count == search->ef &&
-		search->frontier[0].distance > search->window[0] + REST_MARGIN * search->error;
+		search->frontier[0].distance > search->window[0] + REST_MARGIN * search->error &&
+		(search->frontier[0].distance > search->goal || search->counters.hops >= search->goal_hops);
 }
 
 /*
@@ -518,6 +521,19 @@ hnsw_search_run(HnswSearch *search)
 			hnsw_prefetch(ix, hnsw_node_block(g, node), hnsw_node_offset(g, node), Min(g->node_size, 1024));
 		}
 	}
+}
+
+/*
+ * Expand what seems as near as "goal", too, but no more once the search has
+ * made so many hops.
+ */
+void
+hnsw_search_closer(HnswSearch *search, float goal, int64 hops)
+{
+	search->goal = goal;
+	search->goal_hops = hops;
+	if (!rests(search))
+		hnsw_search_run(search);
 }
 
 /* Nodes up to this distance have been found as well as this ef finds them. */
