@@ -34,19 +34,23 @@
 #define EXTRA_SHARE 2	/* one for so many */
 
 /*
- * A row goes out when all that has not been expanded seems farther by so many
- * standard deviations of a sketch's error.  The window of the search sees to
- * that as long as few of its rows have gone out; where distances crowd
- * together, or most of the window is wanted, it takes more hops, but no more
- * than so many for each candidate that the search keeps.
+ * As long as few of a search's rows have gone out, what sketches may have
+ * misplaced is far away.  The later ones of the ef_search rows wait until all
+ * that has not been expanded seems farther by so many standard deviations of a
+ * sketch's error, or the search has made so many hops more: an eighth of the
+ * true rows would be missing otherwise.  Rows beyond come of a larger search.
  *
- * The first rows are what most queries want, and wait less: a few hops at
- * most, and none when not even twice as many candidates were asked for.
+ * The first few are what most queries want.  They wait only where values crowd
+ * together so much that sketches do not tell near from nearest, that is, when
+ * the margin is less than that of nearly all queries on ordinary embeddings,
+ * which grows with ef_search.
  */
 #define SURE_MARGIN 3.0f
-#define SURE_HOPS 2
+#define SURE_HOPS 2				/* for each candidate kept, and for so many besides: */
+#define SURE_HOPS_LEAST 20
 #define FIRST_ROWS 10
-#define FIRST_MARGIN 2.0f
+#define FIRST_MARGIN 0.7f		/* at an ef_search of as many rows */
+#define FIRST_MARGIN_DOUBLING 0.5f	/* more of it whenever ef_search doubles */
 
 /* A row on its way out, in a min-heap by bound. */
 typedef struct HnswReady
@@ -78,6 +82,7 @@ typedef struct HnswScan
 	int			late_size;
 	bool		draining;		/* the late ones go out, at the end */
 	int64		returned;
+	float		first_margin;	/* see FIRST_MARGIN */
 	double		last;			/* distance of the last row returned */
 	bool		exhausted;		/* the graph has given what it can, or all that is wanted of it */
 	bool		ended;			/* nothing is looked for any more */
@@ -269,6 +274,7 @@ start_scan(IndexScanDesc scan, HnswScan *state)
 	state->draining = false;
 	state->taken = 0;
 	state->returned = 0;
+	state->first_margin = FIRST_MARGIN + FIRST_MARGIN_DOUBLING * log2f(hnsw_ef_search / (float) FIRST_ROWS);
 	state->last = -INFINITY;
 	state->exhausted = false;
 	state->ended = false;
@@ -450,13 +456,15 @@ static bool
 look_closer(HnswScan *state, float distance)
 {
 	HnswSearch *search = &state->search;
-	bool		first = state->returned < FIRST_ROWS;
-	int			hops = first ? Max(hnsw_ef_search / 2 - FIRST_ROWS, 0) : SURE_HOPS * search->ef;
 
-	if (state->exhausted || state->ix.opclass.folded)
+	if (state->exhausted || state->returned >= hnsw_ef_search || search->frontier_count == 0 ||
+		state->ix.opclass.folded)
 		return false;
-	hnsw_search_closer(search, distance + search->error * (first ? FIRST_MARGIN : SURE_MARGIN),
-					   state->rested + hops);
+	if (state->returned < FIRST_ROWS &&
+		search->frontier[0].distance > distance + state->first_margin * search->error)
+		return false;
+	hnsw_search_closer(search, distance + SURE_MARGIN * search->error,
+					   state->rested + SURE_HOPS * (search->ef + SURE_HOPS_LEAST));
 	if (search->found_count == state->taken)
 		return false;
 	take_found(state);

@@ -478,7 +478,7 @@ read_sketches(HnswSearch *search, HnswBatch *batch)
 	batch->count = 0;
 }
 
-/* Whether ef nodes have been found that are surely nearer than all of the frontier, and the goal is reached. */
+/* Whether ef nodes have been found that are surely nearer than all of the frontier, and the goal reached. */
 static inline bool
 rests(const HnswSearch *search)
 {
