@@ -453,7 +453,7 @@ safe_limit(const HnswScan *state)
  * have misplaced.  True when anything came.
  */
 static bool
-look_closer(HnswScan *state, float distance)
+look_closer(HnswScan *state, double distance)
 {
 	HnswSearch *search = &state->search;
 
