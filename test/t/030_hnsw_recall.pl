@@ -108,8 +108,8 @@ for my $metric (['hamming', '<~>'], ['jaccard', '<%>'])
 }
 
 # As many rows as hnsw.ef_search says, of values without structure and of such as crowd around centers: sketches tell
-# near from nearest less well there.  Without a closer look at the later rows these were 0.89 to 0.95.
-fill('vector', 384, 500, '(SELECT array_agg(random() + random() + random() - 1.5 + 0 * i) FROM generate_series(1, 384))::vector');
+# near from nearest less well there.  Without the closer look all but the 25 of 100 were 0.89 to 0.97.
+fill('vector', 384, 500, '(SELECT array_agg(random() + random() + random() - 1.5 + 0 * g * i) FROM generate_series(1, 384) g)::vector');
 $node->safe_psql('postgres', 'DROP INDEX IF EXISTS i; CREATE INDEX i ON t USING hnsw (v vector_l2_ops)');
 for my $case ([40, 40, 0.96], [100, 100, 0.98], [100, 50, 0.98], [100, 25, 0.98])
 {
@@ -119,7 +119,7 @@ for my $case ([40, 40, 0.96], [100, 100, 0.98], [100, 50, 0.98], [100, 25, 0.98]
 }
 fill('vector', 384, 2000, '(SELECT array_agg(3 * sin(g * (i % 10 + 1) * 0.7) + random() + random() + random() - 1.5) FROM generate_series(1, 384) g)::vector');
 $node->safe_psql('postgres', 'DROP INDEX IF EXISTS i; CREATE INDEX i ON t USING hnsw (v vector_l2_ops)');
-for my $case ([20, 10, 0.9], [40, 10, 0.96], [40, 40, 0.96], [100, 100, 0.98])
+for my $case ([20, 10, 0.96], [40, 10, 0.96], [40, 40, 0.96], [100, 100, 0.98])
 {
 	my ($ef, $limit, $least) = @$case;
 	my $recall = $node->safe_psql('postgres', "SET hnsw.ef_search = $ef; SELECT recall('t', '<->', 20, $limit)");
