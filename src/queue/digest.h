@@ -7,6 +7,11 @@
 
 #include "utils/uuid.h"
 
+/* vecsync.digest */
+#define DIGEST_ATT_VECTORIZER	1
+#define DIGEST_ATT_KEY			2
+#define DIGEST_ATT_DIGEST		3
+
 /* vectorizer, keys uuid[], digests bigint[] */
 #define DIGEST_WRITE_SQL \
 	"INSERT INTO vecsync.digest AS d (vectorizer, key, digest)" \

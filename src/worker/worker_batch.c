@@ -294,7 +294,7 @@ fill_batch(WorkerBatch *batch, WorkerBatch **blanks, RenderArgs *args, int limit
 	int64		bytes = 0;
 
 	worker_digest_compare(args, unchanged);
-
+	worker_look_for_failures(v);
 	for (int i = 0; i < args->nrows; i++)
 	{
 		QueueItem  *item = args->rows[i].item;

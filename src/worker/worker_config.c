@@ -380,7 +380,7 @@ load_vectorizers(void)
 			dlist_push_tail(&MyWorker->vectorizers, &v->node);
 		}
 		replace_definition(v, def, fresh);
-		v->seen = v->stale = v->dead_letters = true;
+		v->seen = v->stale = true;
 		v->not_before = v->cutover_at = 0;
 		v->model = find_model(v->def->model);
 		judge_model(v, catalog_relation_owner(v->def->source));

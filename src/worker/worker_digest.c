@@ -6,13 +6,19 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "storage/lmgr.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "queue/digest.h"
 #include "worker/worker_state.h"
@@ -43,13 +49,75 @@ uuid_array(Datum *values, int n)
 	return PointerGetDatum(construct_array(values, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
 }
 
+/* A row of the batch by its key's digest. */
+typedef struct DigestRow
+{
+	pg_uuid_t	key;
+	BatchRow   *row;
+	const char *text;			/* to be compared; NULL when it is to be sent anyway */
+	bool	   *unchanged;
+} DigestRow;
+
+static int
+compare_keys(const void *a, const void *b)
+{
+	return memcmp(&((const DigestRow *) a)->key, &((const DigestRow *) b)->key, UUID_LEN);
+}
+
+static void
+compare_row(DigestRow *row, int64 digest)
+{
+	row->row->item->old_digest = digest;
+	row->row->item->has_old_digest = true;
+	*row->unchanged = row->text != NULL && digest == digest_text(row->text, strlen(row->text));
+}
+
+/*
+ * Look the rows, which are in the order of their keys, up by the table's primary key.  Without SPI: a plan
+ * that was made while the table was small would go on reading all of it for each batch.
+ */
+static void
+look_up(int vectorizer, DigestRow *rows, int nrows)
+{
+	Oid			schema = get_namespace_oid("vecsync", false);
+	Relation	rel = table_open(get_relname_relid("digest", schema), AccessShareLock);
+	Relation	index = index_open(get_relname_relid("digest_pkey", schema), AccessShareLock);
+	Datum	   *uuids = palloc(sizeof(Datum) * nrows);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	for (int i = 0; i < nrows; i++)
+		uuids[i] = UUIDPGetDatum(&rows[i].key);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	ScanKeyInit(&keys[0], DIGEST_ATT_VECTORIZER, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(vectorizer));
+	ScanKeyEntryInitialize(&keys[1], SK_SEARCHARRAY, DIGEST_ATT_KEY, BTEqualStrategyNumber, UUIDOID,
+						   InvalidOid, F_UUID_EQ, uuid_array(uuids, nrows));
+	scan = systable_beginscan_ordered(rel, index, GetActiveSnapshot(), lengthof(keys), keys);
+	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	{
+		DigestRow	wanted;
+		DigestRow  *row;
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		wanted.key = *DatumGetUUIDP(heap_getattr(tuple, DIGEST_ATT_KEY, RelationGetDescr(rel), &isnull));
+		row = bsearch(&wanted, rows, nrows, sizeof(DigestRow), compare_keys);
+		if (row != NULL)
+			compare_row(row, DatumGetInt64(heap_getattr(tuple, DIGEST_ATT_DIGEST, RelationGetDescr(rel),
+														&isnull)));
+	}
+	systable_endscan_ordered(scan);
+	PopActiveSnapshot();
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+}
+
 /* Which of these rows have a vector of just this text?  Inside a transaction. */
 void
 worker_digest_compare(RenderArgs *r, bool *unchanged)
 {
-	static SPIPlanPtr plan = NULL;
-	Datum	   *keys = palloc(sizeof(Datum) * r->nrows);
-	Datum		values[2] = {Int32GetDatum(r->v->def->id)};
+	DigestRow  *rows = palloc(sizeof(DigestRow) * r->nrows);
 
 	memset(unchanged, 0, sizeof(bool) * r->nrows);
 	for (int i = 0; i < r->nrows; i++)
@@ -57,29 +125,19 @@ worker_digest_compare(RenderArgs *r, bool *unchanged)
 	if (!table_exists())
 		return;
 	for (int i = 0; i < r->nrows; i++)
-		keys[i] = key_digest(r->rows[i].item);
-	values[1] = uuid_array(keys, r->nrows);
-	if (plan == NULL)
-		plan = worker_prepare("SELECT k.ord::int4, d.digest FROM unnest($2) WITH ORDINALITY k(key, ord)"
-							  " JOIN vecsync.digest d ON d.vectorizer = $1 AND d.key = k.key",
-							  2, (Oid[]) {INT4OID, UUIDARRAYOID});
-	if (SPI_execute_plan(plan, values, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read vecsync.digest");
-	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		bool		isnull;
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		int			row = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull)) - 1;
-		int64		digest = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
+		QueueItem  *item = r->rows[i].item;
+		bool		trusted = !item->forced && r->found[i] && r->embedded[i] &&
+			!worker_text_blank(r->texts[i]);
 
-		r->rows[row].item->old_digest = digest;
-		r->rows[row].item->has_old_digest = true;
-		if (!r->rows[row].item->forced && r->found[row] && r->embedded[row] &&
-			!worker_text_blank(r->texts[row]))
-			unchanged[row] = digest == digest_text(r->texts[row], strlen(r->texts[row]));
+		rows[i].key = *DatumGetUUIDP(key_digest(item));
+		rows[i].row = &r->rows[i];
+		rows[i].text = trusted ? r->texts[i] : NULL;
+		rows[i].unchanged = &unchanged[i];
 	}
-	SPI_freetuptable(SPI_tuptable);
+	qsort(rows, r->nrows, sizeof(DigestRow), compare_keys);
+	look_up(r->v->def->id, rows, r->nrows);
+	pfree(rows);
 }
 
 /* Rows that got their vectors, and rows that have none any more.  In the transaction that wrote them. */

@@ -61,7 +61,7 @@ typedef struct WorkerVectorizer
 	SPIPlanPtr	delete_plan;
 	dlist_head	batches;
 	int			inflight;		/* rows in batches */
-	bool		dead_letters;	/* there may be some */
+	bool		dead_letters;	/* there are some, as last looked for */
 	bool		sweep_wanted;	/* rows went, and their digests may be left */
 	int			failures;		/* of our own SQL, in a row */
 	int			read_limit;		/* rows to read at once after reading failed; 0 = no limit */
@@ -228,6 +228,7 @@ extern void worker_dead_letter(WorkerVectorizer *v, QueueItem *item, const char 
 extern void worker_write_batch(WorkerBatch *batch);
 extern void worker_forget_vanished(WorkerVectorizer *v);
 
+extern void worker_look_for_failures(WorkerVectorizer *v);
 extern void worker_forget_failure(WorkerVectorizer *v, QueueItem *item);
 
 /* ---- worker_digest.c ---- */

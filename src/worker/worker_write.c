@@ -238,16 +238,36 @@ count_written(WorkerBatch *batch, RowFate *fate)
 	LWLockRelease(worker_shared->lock);
 }
 
-/* A row is settled: it is no dead letter any more.  Inside a transaction. */
+/* May rows of it be dead letters?  Asked once for a batch that is settled: mostly there are none. */
+void
+worker_look_for_failures(WorkerVectorizer *v)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			type = INT4OID;
+	Datum		id = Int32GetDatum(v->def->id);
+
+	if (plan == NULL)
+		plan = worker_prepare("SELECT FROM vecsync.dead_letter WHERE vectorizer = $1 LIMIT 1", 1, &type);
+	if (SPI_execute_plan(plan, &id, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read vecsync.dead_letter");
+	v->dead_letters = SPI_processed > 0;
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* A row is settled: it is no dead letter any more.  After worker_look_for_failures, in its transaction. */
 void
 worker_forget_failure(WorkerVectorizer *v, QueueItem *item)
 {
+	static SPIPlanPtr plan = NULL;
 	Oid			types[2] = {INT4OID, TEXTARRAYOID};
 	Datum		values[2] = {Int32GetDatum(v->def->id), PointerGetDatum(item->key)};
 
-	if (v->dead_letters)
-		SPI_execute_with_args("DELETE FROM vecsync.dead_letter WHERE vectorizer = $1 AND key = $2",
-							  2, types, values, NULL, false, 0);
+	if (!v->dead_letters)
+		return;
+	if (plan == NULL)
+		plan = worker_prepare("DELETE FROM vecsync.dead_letter WHERE vectorizer = $1 AND key = $2", 2, types);
+	if (SPI_execute_plan(plan, values, NULL, false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not delete from vecsync.dead_letter");
 }
 
 /* Does the row's text differ again and again although nothing changes the row?  Then it would for ever. */
@@ -268,6 +288,7 @@ settle_rows(WorkerBatch *batch, RowFate *fate)
 	int			kept = 0;
 
 	count_written(batch, fate);
+	worker_look_for_failures(v);
 	for (int i = 0; i < batch->nrows; i++)
 	{
 		QueueItem  *item = batch->rows[i].item;
