@@ -12,7 +12,6 @@ import time
 
 import numpy as np
 import psycopg
-from awake import awake
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.types import TypeInfo
@@ -229,7 +228,6 @@ def main():
         parser.add_argument("--" + name, type=int, default=default)
     args = parser.parse_args()
 
-    awake()
     base = np.load(os.path.join(args.data, "base.npy"), mmap_mode="r")
     queries = np.load(os.path.join(args.data, "queries.npy"))[:args.queries]
     truth = np.load(os.path.join(args.data, "gt.npy"))[:args.queries]

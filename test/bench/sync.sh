@@ -12,6 +12,7 @@ private_pg
 for requirements in "$tree"/demo/requirements.txt "$tree"/test/soak/requirements.txt; do venv "$requirements"; done
 build_install
 as_pg mkdir -p "$work/bench"
+stay_awake
 cd "$work/bench"
 as_pg env PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8 "$python" "$tree/test/bench/sync_bench.py" --bindir "$bin" --folder "$work/bench/sync.$$" \
 	${ONLY:+--only "$ONLY"} ${BACKLOG:+--backlog "$BACKLOG"}

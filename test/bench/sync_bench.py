@@ -19,7 +19,6 @@ import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "soak"))
-from awake import awake  # noqa: E402
 from soak_cluster import Cluster, Service  # noqa: E402
 
 DIMS = 384
@@ -358,7 +357,6 @@ def main():
     parser.add_argument("--backlog", type=int, default=1000000)
     args = parser.parse_args()
     os.makedirs(args.folder)
-    awake()
     fast = FastService(args.folder)
     fake = Service(args.folder, {"dims": DIMS}, log=False)
     cluster = Cluster(args.bindir, args.folder, "shared_buffers = '256MB'\nmax_wal_size = '4GB'\n")
