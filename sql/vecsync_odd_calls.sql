@@ -3,6 +3,7 @@
 -- multi-dimensional arrays, infinities, NULL.  A server that died says so in the differences.
 \set SHOW_CONTEXT never
 SET client_min_messages = error;
+SELECT setseed(0.25);	-- the same draw for everybody; another one looks further
 CREATE EXTENSION IF NOT EXISTS vecsync CASCADE;
 CREATE TABLE odd (id int PRIMARY KEY, body text, v vector(3));
 INSERT INTO odd SELECT i, 'row ' || i, ARRAY[i, 1, 2]::vector FROM generate_series(1, 20) i;

@@ -78,6 +78,10 @@ catalog_leave(CatalogScope *scope)
 void
 catalog_enter_owner(CatalogScope *scope, Oid owner)
 {
+	if (!OidIsValid(owner))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_TABLE),
+				errmsg("the table does not exist any more"));
 	GetUserIdAndSecContext(&scope->save_userid, &scope->save_sec_context);
 	SetUserIdAndSecContext(owner, scope->save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);

@@ -29,7 +29,7 @@ VecsyncNode::vectorizer($node, $service, 't', 'body');
 in_flight('worker');
 kill 9, worker();
 answer();
-$node->poll_query_until('postgres', 'SELECT true');
+VecsyncNode::alive($node);
 ok(back(), 'worker: another one runs');
 sql(q{UPDATE t SET body = 'changed ' || id WHERE id % 7 = 0});
 ok(VecsyncNode::settle($node, 't'), 'worker killed: worked off');
@@ -73,9 +73,9 @@ for my $point (qw(worker_answered worker_written worker_waits))
 	sql("ALTER SYSTEM SET vecsync.debug_crash = '$point'");
 	my $log = -s $node->logfile;
 	# the crash may end these sessions, too
-	$node->psql('postgres', 'SELECT pg_reload_conf()');
-	$node->poll_query_until('postgres', 'SELECT true');
-	$node->psql('postgres', "UPDATE t SET body = '$point ' || id");
+	VecsyncNode::attempt($node, 'SELECT pg_reload_conf()');
+	VecsyncNode::alive($node);
+	VecsyncNode::attempt($node, "UPDATE t SET body = '$point ' || id");
 	my $crashed = 0;
 	for (1 .. 10 * VecsyncNode::patience(10))
 	{

@@ -6,6 +6,8 @@
 #   VecsyncNode::in_step($node, 'albums', 'expression', 'what');   every vector is that of its current text
 #   VecsyncNode::poll($node, 'SELECT ...', 'value', seconds);   waits until the query answers that; poll_in($node, 'database', ...)
 #   VecsyncNode::set($node, 'vecsync.proxy', 'value');     for the whole server; undef resets.  Sessions from now on have it
+#   VecsyncNode::attempt($node, 'UPDATE ...');             true if it worked; for a server that may be going down or coming up
+#   VecsyncNode::alive($node);                             waits until the server answers again
 #   my $session = VecsyncNode::session($node, on_error_stop => 0);   a psql of its own, as background_psql makes it
 #
 # The seconds of a wait are the least: a slow machine is given as long as PG_TEST_TIMEOUT_DEFAULT says.
@@ -16,6 +18,8 @@ use strict;
 use warnings FATAL => 'all';
 
 use FakeService;
+use File::Spec;
+use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -96,6 +100,27 @@ sub poll_in
 	}
 	diag("$query: got '$got', wanted '$wanted'");
 	return 0;
+}
+
+# Not on standard input, as psql() and poll_query_until() of a node send it: when psql has found no server and is gone
+# before it is written, they end the test with a broken pipe.
+sub attempt
+{
+	my ($node, $query) = @_;
+	my @command = ($node->installed_command('psql'), '-XAtq', '-d', $node->connstr('postgres'), '-c', $query);
+	return IPC::Run::run(\@command, '<', File::Spec->devnull, '>', \my $out, '2>', \my $err);
+}
+
+sub alive
+{
+	my ($node) = @_;
+	my $until = time + patience();
+	until (attempt($node, 'SELECT true'))
+	{
+		die 'the server does not answer' if time > $until;
+		sleep 0.1;
+	}
+	return;
 }
 
 # A session has what the postmaster has, which tells its processes of a change before it starts another one.
