@@ -1,5 +1,6 @@
 # Searches under filters that keep from one row in ten thousand to all, related to the vectors or not, through the vector index or as the
-# planner likes: never short, and as good as exact search.  test/bench/search.sh prints the same for larger tables and real texts.
+# planner likes: never short, and as good as exact search but for one or two rows in a hundred: graphs are built by chance, and few queries
+# are asked.  test/bench/search.sh prints the same for larger tables and real texts.
 
 use strict;
 use warnings FATAL => 'all';
@@ -20,7 +21,7 @@ sql('SELECT setseed(0.25)', 'CREATE TABLE centers AS SELECT i, ' . noise(1, 'i')
 	'UPDATE items SET r = p.r, c = p.c FROM (SELECT id, (row_number() OVER (ORDER BY md5(id::text)) - 1) / 10000.0 AS r,
 		(row_number() OVER (ORDER BY embedding <=> (SELECT embedding FROM items WHERE id = 1)) - 1) / 10000.0 AS c FROM items) p WHERE p.id = items.id');
 VecsyncNode::vectorizer($node, $service, 'items', 'body', 'enqueue_existing => false');
-sql(q{CREATE TABLE queries AS SELECT row_number() OVER (ORDER BY c) AS place, v FROM (SELECT c, embedding + } . noise(0.3, 'id') . q{ AS v FROM items WHERE id % 100 = 50) x},
+sql('SELECT setseed(0.5)', q{CREATE TABLE queries AS SELECT row_number() OVER (ORDER BY c) AS place, v FROM (SELECT c, embedding + } . noise(0.3, 'id') . q{ AS v FROM items WHERE id % 100 = 50) x},
 	'VACUUM ANALYZE items');
 is(sql(q{SELECT count(*) FROM pg_indexes WHERE tablename = 'items' AND indexdef ~ 'hnsw'}), 1, 'the index is there');
 
@@ -40,7 +41,7 @@ ${set}WITH answers AS (SELECT q.place, (SELECT count(*) FROM (SELECT FROM items 
 	FROM queries q, LATERAL (SELECT array_agg(1 - (i.embedding <=> q.v)) AS scores, count(*) AS found, coalesce(bool_and(i.$column < $share), true) AS qualify
 		FROM vecsync.search('items', query_vector => q.v, filter => '{"$column": {"\$lt": $share}}') s JOIN items i ON i.id = (s.key->>'id')::int) f
 	WHERE q.$queries{$kind})
-SELECT bool_and(found = wanted), bool_and(qualify), sum((SELECT count(*) FROM unnest(scores) s WHERE s >= last - 1e-6)) >= 0.99 * sum(wanted) FROM answers
+SELECT bool_and(found = wanted), bool_and(qualify), sum((SELECT count(*) FROM unnest(scores) s WHERE s >= last - 1e-6)) >= 0.98 * sum(wanted) FROM answers
 SQL
 		}
 	}
@@ -54,8 +55,8 @@ for my $rights ('SET ROLE reader;', '')
 		: ('keys left out', 'true', '(SELECT array_agg(to_jsonb(id)) FROM (SELECT id FROM items ORDER BY (embedding <=> q.v) + 0 LIMIT 100) x)');
 	is(sql(<<SQL), 't|t', $what);
 $rights SET enable_seqscan = off; WITH answers AS (SELECT f.*, ARRAY(SELECT id FROM items WHERE $where AND to_jsonb(id) <> ALL (coalesce($exclude, '{}')) ORDER BY (embedding <=> q.v) + 0, id LIMIT 10) AS wanted
-	FROM queries q, LATERAL (SELECT array_agg((key->>'id')::int) AS ids FROM vecsync.search('items', query_vector => q.v, exclude => $exclude)) f WHERE q.place % 10 = 0)
-SELECT bool_and(cardinality(ids) = 10), sum((SELECT count(*) FROM unnest(ids) i WHERE i = ANY (wanted))) >= 99 FROM answers
+	FROM queries q, LATERAL (SELECT array_agg((key->>'id')::int) AS ids FROM vecsync.search('items', query_vector => q.v, exclude => $exclude)) f WHERE q.place % 4 = 0)
+SELECT bool_and(cardinality(ids) = 10), sum((SELECT count(*) FROM unnest(ids) i WHERE i = ANY (wanted))) >= 0.98 * sum(cardinality(wanted)) FROM answers
 SQL
 }
 
