@@ -3,14 +3,13 @@
 use strict;
 use warnings FATAL => 'all';
 
-use File::Temp;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use VecsyncNode;
 
 # A library in front of the C library's clock adds what a file says.
-my $folder = File::Temp->newdir('clockXXXXXX', TMPDIR => 1);
-my ($source, $library, $file) = map { $folder->dirname . "/$_" } qw(clock.c clock.so offset);
+my $folder = PostgreSQL::Test::Utils::tempdir();
+my ($source, $library, $file) = map { "$folder/$_" } qw(clock.c clock.so offset);
 
 sub write_file
 {
