@@ -133,6 +133,15 @@ extern void worker_guard_secret(struct CatalogModel *model, MemoryContext contex
 
 /* ---- worker_status.c ---- */
 
+/* Rows of a table that has more than so many are not counted but estimated. */
+#define WORKER_COUNT_UP_TO 100000
+
+/*
+ * As the planner sees it: by the table's present size, whether it was ever analyzed or not.  'all' tells
+ * whether that is of all its partitions, or somebody has one to himself.
+ */
+extern int64 worker_estimated_rows(Oid source, bool *all);
+
 /* The time (upper end of its bucket, ms) below which a share of what was counted lies. */
 extern Datum worker_histogram_share(const uint64 *buckets, double share, bool *isnull);
 

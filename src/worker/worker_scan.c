@@ -54,6 +54,29 @@ worker_scan_keys(WorkerVectorizer *v, ArrayType *after, int *nkeys)
 	return keys;
 }
 
+/*
+ * The number of rows of a scan.  A large table's is estimated: other vectorizers' changes wait while the
+ * worker counts.
+ */
+static int64
+count_rows(WorkerVectorizer *v)
+{
+	CatalogScope scope;
+	bool		isnull;
+	bool		all;
+	int64		count = worker_estimated_rows(v->def->source, &all);
+
+	if (count > WORKER_COUNT_UP_TO || !all)
+		return count;
+	worker_enter_owner(v, &scope);
+	if (SPI_execute(psprintf("SELECT count(*) FROM %s", catalog_relation_name(v->def->source)), true, 0) !=
+		SPI_OK_SELECT)
+		elog(ERROR, "could not count the rows of vectorizer \"%s\"", v->def->name);
+	count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	worker_leave_owner(&scope);
+	return count;
+}
+
 static void
 scan_rows(void *arg)
 {
@@ -63,20 +86,7 @@ scan_rows(void *arg)
 	int			nkeys;
 
 	if (!s->scan->counted)
-	{
-		CatalogScope scope;
-		bool		isnull;
-		int64		count;
-
-		worker_enter_owner(v, &scope);
-		if (SPI_execute(psprintf("SELECT count(*) FROM %s", catalog_relation_name(v->def->source)), true,
-						0) != SPI_OK_SELECT)
-			elog(ERROR, "could not count the rows of vectorizer \"%s\"", v->def->name);
-		count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-		worker_leave_owner(&scope);
-		queue_window_scan_count(v->source, count);
-	}
-
+		queue_window_scan_count(v->source, count_rows(v));
 	keys = worker_scan_keys(v, s->scan->after, &nkeys);
 	queue_window_scan_chunk(v->source, keys, nkeys, nkeys < WORKER_SCAN_ROWS);
 }

@@ -38,9 +38,6 @@ PG_FUNCTION_INFO_V1(worker_wanted);
 PG_FUNCTION_INFO_V1(worker_status);
 PG_FUNCTION_INFO_V1(worker_wait);
 
-/* Tables with more rows than this are counted by their statistics. */
-#define COUNT_EXACTLY_UP_TO 100000
-
 /* vecsync._worker_problem() -> text: why no worker will run, or NULL */
 Datum
 worker_problem(PG_FUNCTION_ARGS)
@@ -117,12 +114,8 @@ read_progress(int vectorizer)
 	return result;
 }
 
-/*
- * As the planner sees it: by the table's present size, whether it was ever analyzed or not.  'all' tells
- * whether that is of all its partitions, or somebody has one to himself.
- */
-static int64
-estimated_rows(Oid source, bool *all)
+int64
+worker_estimated_rows(Oid source, bool *all)
 {
 	double		total = 0;
 	ListCell   *lc;
@@ -174,19 +167,22 @@ count_query(const CatalogVectorizer *v)
 											catalog_relation_name(v->source));
 }
 
-/* Rows of the table and rows that have a vector: counted, or of a large table estimated. */
+/*
+ * Rows of the table and rows that have a vector: counted, or of a large table estimated, and then
+ * 'embedded' is -1.
+ */
 static void
-count_rows(const CatalogVectorizer *v, int64 pending, int64 *rows, int64 *embedded)
+count_rows(const CatalogVectorizer *v, int64 *rows, int64 *embedded)
 {
 	CatalogScope scope;
 	bool		isnull;
 	bool		all;
 	char	   *sql;
 
-	*rows = estimated_rows(v->source, &all);
-	*embedded = Max(0, *rows - pending);
+	*rows = worker_estimated_rows(v->source, &all);
+	*embedded = -1;
 	/* nor does the status wait for somebody who has a table to himself */
-	if (*rows > COUNT_EXACTLY_UP_TO || !all || !ConditionalLockRelationOid(v->source, AccessShareLock) ||
+	if (*rows > WORKER_COUNT_UP_TO || !all || !ConditionalLockRelationOid(v->source, AccessShareLock) ||
 		(OidIsValid(v->chunk_table) && !ConditionalLockRelationOid(v->chunk_table, AccessShareLock)))
 		return;
 	sql = count_query(v);
@@ -229,22 +225,28 @@ status_row(const CatalogVectorizer *v, ReturnSetInfo *rsinfo)
 	int64		rows = 0;
 	int64		embedded = 0;
 	int64		pending;
+	int64		entries;
+	int64		uncounted;
 	Datum		values[18];
 	bool		nulls[18] = {false};
 
 	if (SPI_execute_with_args(
-			"SELECT coalesce(sum(CASE WHEN rows >= 0 THEN rows ELSE"
-			" (SELECT greatest(c.reltuples, 0)::int4 FROM pg_class c JOIN vecsync.vectorizer v"
-			" ON c.oid = v.source WHERE v.id = $1) END), 0)::int8,"
-			" min(queued_at), (SELECT count(*) FROM vecsync.dead_letter WHERE vectorizer = $1)"
+			"SELECT coalesce(sum(rows) FILTER (WHERE rows > 0), 0)::int8, count(*) FILTER (WHERE rows <> 0),"
+			" count(*) FILTER (WHERE rows < 0), min(queued_at),"
+			" (SELECT count(*) FROM vecsync.dead_letter WHERE vectorizer = $1)"
 			" FROM vecsync.queue WHERE vectorizer = $1",
 			1, &type, &id, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read vecsync.queue");
 	pending = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &nulls[6]));
-	pending = Max(0, pending - p.partial_rows);
-	values[9] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &nulls[9]);
-	values[8] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &nulls[8]);
-	count_rows(v, pending, &rows, &embedded);
+	entries = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &nulls[6]));
+	uncounted = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &nulls[6]));
+	values[9] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, &nulls[9]);
+	values[8] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5, &nulls[8]);
+	count_rows(v, &rows, &embedded);
+	/* a scan may have more rows than were estimated, so nothing is done before its entry is gone */
+	pending = Max(pending + uncounted * rows - p.partial_rows, entries > 0 ? 1 : 0);
+	if (embedded < 0)
+		embedded = Max(0, rows - pending);
 
 	values[0] = CStringGetTextDatum(v->name);
 	values[1] = ObjectIdGetDatum(v->source);

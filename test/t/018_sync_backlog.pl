@@ -10,6 +10,7 @@ my ($node, $service) = VecsyncNode::start(dims => 2, conf => [ 'vecsync.poll_int
 
 $node->safe_psql('postgres', 'CREATE TABLE t (id int PRIMARY KEY, body text)');
 VecsyncNode::vectorizer($node, $service, 't', 'body');
+VecsyncNode::settle($node, 't');
 $node->safe_psql('postgres', q{SELECT vecsync.pause('t'); INSERT INTO t SELECT i, 'row ' || i FROM generate_series(1, 20000) i});
 $node->safe_psql('postgres', q{INSERT INTO t SELECT i, 'row ' || i FROM generate_series(20001, 40000) i});
 is($node->safe_psql('postgres', 'SELECT rows, embedded, pending, state FROM vecsync.status'), '40000|0|40000|paused', 'status counts a large backlog as it is');
@@ -36,6 +37,17 @@ $late->query_safe('COMMIT');
 $late->quit;
 ok(VecsyncNode::settle($node, 'v', 120), 'the numbers that were missing are found');
 VecsyncNode::in_step($node, 'v', 'body', 'v: all of it');
+# A large table's rows are estimated, whether it was ever analyzed or not; its backfill ends with the last of them.
+$node->safe_psql('postgres', q{CREATE TABLE w (id int PRIMARY KEY, body text);
+	INSERT INTO w SELECT i, CASE WHEN i % 1000 = 0 THEN 'w' || i END FROM generate_series(1, 150000) i});
+kill STOP => $worker;
+VecsyncNode::vectorizer($node, $service, 'w', 'body');
+is($node->safe_psql('postgres', q{SELECT state, pending BETWEEN 75000 AND 300000, rows BETWEEN 75000 AND 300000, embedded FROM vecsync.status WHERE vectorizer = 'w'}),
+	'embedding|t|t|0', 'status of a large table at once');
+kill CONT => $worker;
+ok(VecsyncNode::settle($node, 'w'), 'w: worked off');
+VecsyncNode::in_step($node, 'w', 'body', 'w: all of it');
+is($node->safe_psql('postgres', q{SELECT state, pending FROM vecsync.status WHERE vectorizer = 'w'}), 'in step|0', 'nothing is left of it');
 is($node->safe_psql('postgres', 'SELECT oldest_pending IS NULL FROM vecsync.stats'), 't', 'nothing is pending');
 
 $service->stop;
