@@ -234,11 +234,18 @@ launcher_main(Datum arg)
 	}
 }
 
+/*
+ * Not while pg_upgrade has the server: it dumps and restores the schema, then moves
+ * the files, and between the two nothing may change, in the old cluster or in the
+ * new one, whose tables have no rows yet.
+ */
 void
 launcher_register(void)
 {
 	BackgroundWorker worker = {0};
 
+	if (IsBinaryUpgrade)
+		return;
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = 1;

@@ -33,7 +33,7 @@ sub start
 	my (%options) = @_;
 	$dims = $options{dims} || 8;
 	my $service = FakeService->new(dims => $dims, %{ $options{scenario} || {} });
-	my $node = PostgreSQL::Test::Cluster->new($options{name} || 'main');
+	my $node = PostgreSQL::Test::Cluster->new($options{name} || 'main', install_path => $options{install_path});
 	$node->init(%{ $options{init} || {} });
 	$node->append_conf('postgresql.conf', join("\n",
 		"shared_preload_libraries = 'vecsync'", "vecsync.backoff_min = '20ms'", "vecsync.backoff_max = '500ms'",
