@@ -436,6 +436,23 @@ worker_loop(void)
 	}
 }
 
+/*
+ * From here on whoever wants the database to himself finds the process (send_worker_away), which so has not
+ * connected to it before; and it does not come while somebody wants that.
+ */
+static void
+show_yourself(WorkerDatabase *slot)
+{
+	bool		wanted;
+
+	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	slot->pid = MyProcPid;
+	wanted = slot->hold_until <= GetCurrentTimestamp();
+	LWLockRelease(worker_shared->lock);
+	if (!wanted)
+		proc_exit(0);
+}
+
 void
 worker_main(Datum arg)
 {
@@ -444,6 +461,7 @@ worker_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
+	show_yourself(slot);
 	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
 
 	WorkerContext = AllocSetContextCreate(TopMemoryContext, "vecsync worker", ALLOCSET_DEFAULT_SIZES);
@@ -457,7 +475,6 @@ worker_main(Datum arg)
 
 	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
 	slot->state = WORKER_RUNNING;
-	slot->pid = MyProcPid;
 	slot->started_at = GetCurrentTimestamp();
 	slot->asleep = false;
 	slot->latch = MyLatch;

@@ -243,8 +243,11 @@ status_row(const CatalogVectorizer *v, ReturnSetInfo *rsinfo)
 	values[9] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, &nulls[9]);
 	values[8] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5, &nulls[8]);
 	count_rows(v, &rows, &embedded);
+	/* the rows of a scan not counted yet are all there are, with those that have an entry besides */
+	if (uncounted > 0)
+		pending = Max(pending, rows);
 	/* a scan may have more rows than were estimated, so nothing is done before its entry is gone */
-	pending = Max(pending + uncounted * rows - p.partial_rows, entries > 0 ? 1 : 0);
+	pending = Max(pending - p.partial_rows, entries > 0 ? 1 : 0);
 	if (embedded < 0)
 		embedded = Max(0, rows - pending);
 

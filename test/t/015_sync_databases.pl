@@ -55,6 +55,17 @@ sql('CREATE DATABASE copy TEMPLATE uno');
 sql(q{INSERT INTO t VALUES (1002, 'in the copy')}, 'copy');
 embedded('copy', 202, 'so is a copy');
 sql('DROP DATABASE copy WITH (FORCE)');
+my $refused = 0;
+for my $pause (0 .. 2)
+{
+	sql('CREATE DATABASE brief');
+	sql(q{CREATE EXTENSION vecsync CASCADE; CREATE TABLE t (id int PRIMARY KEY, body text);
+		SELECT vecsync.create_model('m', url => 'http://127.0.0.1:1/', model => 'm', dimensions => 2);
+		SELECT vecsync.create_vectorizer('t', model => 'm', content => 'body')}, 'brief');
+	select undef, undef, undef, .02 * $pause;
+	$refused++ if $node->psql('postgres', 'DROP DATABASE brief') != 0;
+}
+is($refused, 0, 'nor does a worker that is about to start stand in the way');
 
 # ---- the extension goes and comes -----------------------------------------------------------
 sql('DROP EXTENSION vecsync CASCADE', 'uno');
