@@ -171,40 +171,51 @@ make_batches(TimestampTz *when)
 	return worked;
 }
 
-/* Send what is ready, one batch a vectorizer in turn, so that none starves another. */
+static WorkerBatch *
+ready_batch(WorkerVectorizer *v)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &v->batches)
+	{
+		WorkerBatch *batch = dlist_container(WorkerBatch, node, iter.cur);
+
+		if (batch->state == BATCH_READY)
+			return batch;
+	}
+	return NULL;
+}
+
+/*
+ * Send one batch that is ready.  Who was served goes to the end of the line, for requests and for reading
+ * rows: with few requests at a time the backfill of one table would have all of them.
+ */
+static bool
+send_batch(TimestampTz *when)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &MyWorker->vectorizers)
+	{
+		WorkerVectorizer *v = dlist_container(WorkerVectorizer, node, iter.cur);
+		WorkerBatch *batch = may_work(v, now, when) ? ready_batch(v) : NULL;
+
+		if (batch == NULL || !worker_model_ready(batch, now, when))
+			continue;
+		worker_send_batch(batch);
+		dlist_delete(&v->node);
+		dlist_push_tail(&MyWorker->vectorizers, &v->node);
+		return true;
+	}
+	return false;
+}
+
 static void
 send_batches(TimestampTz *when)
 {
-	bool		sent;
-
-	do
-	{
-		dlist_iter	iter;
-
-		sent = false;
-		dlist_foreach(iter, &MyWorker->vectorizers)
-		{
-			WorkerVectorizer *v = dlist_container(WorkerVectorizer, node, iter.cur);
-			TimestampTz now = GetCurrentTimestamp();
-			dlist_iter	b;
-
-			if (!may_work(v, now, when))
-				continue;
-			dlist_foreach(b, &v->batches)
-			{
-				WorkerBatch *batch = dlist_container(WorkerBatch, node, b.cur);
-
-				if (batch->state != BATCH_READY)
-					continue;
-				if (worker_model_ready(batch, now, when))
-				{
-					worker_send_batch(batch);
-					sent = true;
-				}
-				break;
-			}
-		}
-	} while (sent);
+	while (send_batch(when))
+		;
 }
 
 static bool

@@ -50,6 +50,24 @@ VecsyncNode::in_step($node, 'w', 'body', 'w: all of it');
 is($node->safe_psql('postgres', q{SELECT state, pending FROM vecsync.status WHERE vectorizer = 'w'}), 'in step|0', 'nothing is left of it');
 is($node->safe_psql('postgres', 'SELECT oldest_pending IS NULL FROM vecsync.stats'), 't', 'nothing is pending');
 
+# A service that takes one request at a time has 200 of one table before it: another table's change is not the last.
+$node->safe_psql('postgres', q{SELECT vecsync.alter_model('m', '{"max_inflight": 1, "max_batch": 10}')});
+$service->scenario(dims => 2, rules => [ { hang => 1 } ]);
+$node->safe_psql('postgres', q{UPDATE t SET body = 'again ' || id WHERE id <= 2000});
+ok($service->wait_for(sub { $_[0]->{hanging} == 1 }), 'one request at a time');
+$node->safe_psql('postgres', q{INSERT INTO u VALUES (20000, 'the only one')});
+my $requests = 0;
+while ($requests < 50 && $node->safe_psql('postgres', 'SELECT embedding IS NULL FROM u WHERE id = 20000') eq 't')
+{
+	$service->release;
+	$requests++;
+	ok(0, 'the next request') unless $service->wait_for(sub { $_[0]->{hanging} == 1 && $_[0]->{requests} > $requests });
+}
+cmp_ok($requests, '<=', 10, 'a change of one table does not wait for all those of another');
+$service->scenario(dims => 2);
+$service->release;
+ok(VecsyncNode::settle($node, $_), "$_: worked off") for qw(t u);
+
 $service->stop;
 $node->stop;
 done_testing();
