@@ -560,11 +560,13 @@ DECLARE
     v record;
     next text;
 BEGIN
-    SELECT *, CASE WHEN x.chunk_table IS NULL THEN vecsync._target_column(x.content_view) END AS target_column INTO v
-    FROM vecsync.vectorizer x WHERE x.name = drop_vectorizer.name;
+    SELECT * INTO v FROM vecsync.vectorizer x WHERE x.name = drop_vectorizer.name;
     IF EXISTS (SELECT FROM pg_class c WHERE c.oid = v.source) THEN
         PERFORM vecsync._lock_vectorizer(v.id);     -- nobody begins to change it now
     END IF;
+    -- A cut-over that held the table until now has given the name to another generation.
+    SELECT *, CASE WHEN x.chunk_table IS NULL THEN vecsync._target_column(x.content_view) END AS target_column INTO v
+    FROM vecsync.vectorizer x WHERE x.name = drop_vectorizer.name;
     SELECT x.name INTO next FROM vecsync.vectorizer x WHERE x.successor_of = v.id;
     IF FOUND THEN
         PERFORM vecsync.drop_vectorizer(next, keep_data => false);
@@ -942,12 +944,12 @@ AS $function$
 DECLARE
     v vecsync.vectorizer := vecsync._vectorizer_to_change(name);
     id integer;
-    next_name text := format('generation %s of %s', v.generation + 1, v.name);
-    model text := coalesce(options->>'model', v.model);
-    content text := coalesce(options->>'content', v.content);
-    chunking jsonb := CASE WHEN options ? 'chunking' THEN nullif(options->'chunking', 'null') ELSE v.chunking END;
-    metric text := coalesce(options->>'metric', v.metric);
-    old_column name := CASE WHEN v.chunk_table IS NULL THEN vecsync._target_column(v.content_view) END;
+    next_name text;
+    model text;
+    content text;
+    chunking jsonb;
+    metric text;
+    old_column name;
     target name;
     keys name[];
     compiled record;
@@ -962,7 +964,14 @@ BEGIN
             HINT = 'Write ''auto'' or ''manual''.';
     END IF;
     PERFORM vecsync._lock_vectorizer(v.id);
+    -- Whatever held the table until now may have changed it, or another generation serves.
     v := vecsync._vectorizer_to_change(name);
+    next_name := format('generation %s of %s', v.generation + 1, v.name);
+    model := coalesce(options->>'model', v.model);
+    content := coalesce(options->>'content', v.content);
+    chunking := CASE WHEN options ? 'chunking' THEN nullif(options->'chunking', 'null') ELSE v.chunking END;
+    metric := coalesce(options->>'metric', v.metric);
+    old_column := CASE WHEN v.chunk_table IS NULL THEN vecsync._target_column(v.content_view) END;
     PERFORM vecsync._check_alter_options(v, options);
     id := vecsync._reserve_vectorizer(v.source);    -- also checks whose table it is
     IF NOT options ?| ARRAY['model', 'content', 'chunking'] THEN

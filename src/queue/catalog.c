@@ -106,7 +106,7 @@ catalog_relation_owner(Oid relid)
 }
 
 /* By number: names change with generations. */
-void
+Oid
 catalog_check_owner(int vectorizer)
 {
 	CatalogScope scope;
@@ -126,6 +126,7 @@ catalog_check_owner(int vectorizer)
 				errmsg("there is no vectorizer with number %d", vectorizer));
 	if (get_rel_name(source) == NULL || !compat_relation_owned(source, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(source));
+	return source;
 }
 
 /*

@@ -34,8 +34,8 @@ extern void catalog_enter_owner(CatalogScope *scope, Oid owner);
 /* InvalidOid when the relation is gone. */
 extern Oid	catalog_relation_owner(Oid relid);
 
-/* An error unless the caller owns the table of the vectorizer with that number. */
-extern void catalog_check_owner(int vectorizer);
+/* The table of the vectorizer with that number; an error unless the caller owns it. */
+extern Oid	catalog_check_owner(int vectorizer);
 
 /* A row of vecsync.model.  Strings live in the context given; missing ones are NULL. */
 typedef struct CatalogModel

@@ -153,23 +153,6 @@ digest_key_text(PG_FUNCTION_ARGS)
 
 /* ---- for the owner of a vectorizer's table ------------------------------------------ */
 
-static Oid
-vectorizer_source(int vectorizer)
-{
-	CatalogScope scope;
-	Oid			type = INT4OID;
-	Datum		id = Int32GetDatum(vectorizer);
-	Oid			source = InvalidOid;
-	bool		isnull;
-
-	catalog_enter(&scope);
-	if (SPI_execute_with_args("SELECT source::oid FROM vecsync.vectorizer WHERE id = $1", 1, &type, &id, NULL,
-							  true, 1) == SPI_OK_SELECT && SPI_processed == 1)
-		source = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	catalog_leave(&scope);
-	return source;
-}
-
 /* Everything that a portal gives, which is closed then. */
 static void
 store_rows(Portal portal, ReturnSetInfo *rsinfo)
@@ -270,12 +253,12 @@ digest_rows_as_owner(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	char	   *query = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	char	   *path = pstrdup(GetConfigOption("search_path", false, false));
+	Oid			source = catalog_check_owner(PG_GETARG_INT32(0));
 	CatalogScope scope;
 	Portal		portal;
 
-	catalog_check_owner(PG_GETARG_INT32(0));
 	InitMaterializedSRF(fcinfo, 0);
-	catalog_enter_owner(&scope, catalog_relation_owner(vectorizer_source(PG_GETARG_INT32(0))));
+	catalog_enter_owner(&scope, catalog_relation_owner(source));
 	(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
 							 false);
 	portal = SPI_cursor_open_with_args(NULL, query, 0, NULL, NULL, NULL, true, 0);

@@ -23,6 +23,7 @@
 #include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
 #include "rewrite/rewriteManip.h"
+#include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -186,7 +187,9 @@ run(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
 
 /*
  * vecsync._lock_vectorizer(id int): nobody else begins to change it, and a
- * transaction that does not see its last change fails.
+ * transaction that does not see its last change fails.  Its table comes first: a
+ * command on that has it already when it needs the row.  The lock's mode conflicts
+ * with itself, for what follows needs a stronger one; writers go on.
  */
 Datum
 generation_lock(PG_FUNCTION_ARGS)
@@ -195,7 +198,7 @@ generation_lock(PG_FUNCTION_ARGS)
 	Oid			type = INT4OID;
 	Datum		id = PG_GETARG_DATUM(0);
 
-	catalog_check_owner(PG_GETARG_INT32(0));
+	LockRelationOid(catalog_check_owner(PG_GETARG_INT32(0)), ShareUpdateExclusiveLock);
 	catalog_enter(&scope);
 	(void) run("SELECT FROM vecsync.vectorizer WHERE id = $1 FOR NO KEY UPDATE", 1, &type, &id, NULL);
 	catalog_leave(&scope);

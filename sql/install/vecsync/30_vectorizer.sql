@@ -390,11 +390,13 @@ DECLARE
     v record;
     next text;
 BEGIN
-    SELECT *, CASE WHEN x.chunk_table IS NULL THEN vecsync._target_column(x.content_view) END AS target_column INTO v
-    FROM vecsync.vectorizer x WHERE x.name = drop_vectorizer.name;
+    SELECT * INTO v FROM vecsync.vectorizer x WHERE x.name = drop_vectorizer.name;
     IF EXISTS (SELECT FROM pg_class c WHERE c.oid = v.source) THEN
         PERFORM vecsync._lock_vectorizer(v.id);     -- nobody begins to change it now
     END IF;
+    -- A cut-over that held the table until now has given the name to another generation.
+    SELECT *, CASE WHEN x.chunk_table IS NULL THEN vecsync._target_column(x.content_view) END AS target_column INTO v
+    FROM vecsync.vectorizer x WHERE x.name = drop_vectorizer.name;
     SELECT x.name INTO next FROM vecsync.vectorizer x WHERE x.successor_of = v.id;
     IF FOUND THEN
         PERFORM vecsync.drop_vectorizer(next, keep_data => false);
