@@ -75,6 +75,21 @@ classify_failure(CURLcode code)
 	}
 }
 
+/*
+ * libcurl has a limit of its own on one header line.  What it reports is a lack of memory; from 8.6 on, that
+ * something is too large.
+ */
+static bool
+header_too_long(const HttpCall *call, CURLcode code)
+{
+	bool		too_large = code == CURLE_OUT_OF_MEMORY;
+
+#if LIBCURL_VERSION_NUM >= 0x080600
+	too_large |= code == CURLE_TOO_LARGE;
+#endif
+	return too_large && call->header_bytes > 0 && call->data == NULL;
+}
+
 /* The reason for ending it ourselves, or NULL. */
 static const char *
 abort_text(HttpCall *call, HttpOutcome *outcome)
@@ -86,7 +101,7 @@ abort_text(HttpCall *call, HttpOutcome *outcome)
 			return "the answer is larger than the limit";
 		case HTTP_ABORT_HEADERS:
 			*outcome = HTTP_GARBAGE;
-			return "the answer has too many headers";
+			return "the answer's headers are too long";
 		case HTTP_ABORT_TOO_SLOW:
 			*outcome = HTTP_RETRY;
 			return "the answer comes too slowly";
@@ -160,6 +175,9 @@ http_call_finish(HttpCall *call, CURLcode code)
 		answer->body = call->data;
 		answer->body_len = call->data_len;
 	}
+
+	if (call->abort_reason == HTTP_ABORT_NONE && header_too_long(call, code))
+		call->abort_reason = HTTP_ABORT_HEADERS;
 
 	old = MemoryContextSwitchTo(call->context);
 	if (code == CURLE_OK || call->abort_reason == HTTP_ABORT_ENOUGH)
