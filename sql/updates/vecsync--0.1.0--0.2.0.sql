@@ -310,7 +310,7 @@ CREATE FUNCTION vecsync._content(anyelement) RETURNS text
 
 CREATE OR REPLACE FUNCTION vecsync._object_name(id integer, what text, name text) RETURNS name
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-RETURN format('vecsync_%s_%s_%s', id, what, regexp_replace(name, '^generation \d+ of ', ''))::name;
+RETURN format('vecsync_%s_%s_%s', id, what, regexp_replace(name, '^generation [0-9]+ of ', ''))::name;
 
 CREATE FUNCTION vecsync._create_triggers(id integer, name text, source regclass, columns name[], replica boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -524,6 +524,27 @@ BEGIN
             HINT = 'Set shared_preload_libraries = ''vecsync'' and restart the server.';
     END IF;
     RETURN name;
+END
+$function$;
+
+-- The worker works as the table's owner: what another role, a superuser say, has made for him becomes his, and so does
+-- what was the former owner's.  By whoever may do that.
+CREATE OR REPLACE FUNCTION vecsync._hand_over(id integer) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    owner oid;
+    made regclass;
+BEGIN
+    SELECT c.relowner INTO owner FROM vecsync.vectorizer v JOIN pg_class c ON c.oid = v.source WHERE v.id = _hand_over.id;
+    FOR made IN
+        SELECT m FROM vecsync.vectorizer v, unnest(ARRAY[v.content_view, v.search_view, v.chunk_table,
+                                                         to_regclass(vecsync._chunks_view(v.chunk_table, v.name))]) m
+        WHERE v.id = _hand_over.id
+          AND EXISTS (SELECT FROM pg_class c WHERE c.oid = m AND c.relowner <> owner AND pg_has_role(current_user, c.relowner, 'USAGE'))
+    LOOP
+        EXECUTE format('ALTER TABLE %s OWNER TO %I', made, pg_get_userbyid(owner));
+    END LOOP;
 END
 $function$;
 
@@ -1104,7 +1125,7 @@ BEGIN
                     WHERE c.relname ~ format('^vecsync_%s_(search|text|trgm)_', old.id)
                       AND (c.oid = old.search_view OR c.oid IN (SELECT x.indexrelid FROM pg_index x WHERE x.indrelid = old.source))
         LOOP
-            EXECUTE format('ALTER TABLE %s RENAME TO %I', made.object, regexp_replace(made.relname, '^vecsync_\d+_', format('vecsync_%s_', new.id)));
+            EXECUTE format('ALTER TABLE %s RENAME TO %I', made.object, regexp_replace(made.relname, '^vecsync_[0-9]+_', format('vecsync_%s_', new.id)));
         END LOOP;
     END IF;
     PERFORM vecsync._drop_triggers(old.id, old.source);
@@ -1539,7 +1560,7 @@ CREATE FUNCTION vecsync._check_condition(condition text) RETURNS void
 
 CREATE OR REPLACE FUNCTION vecsync._key_json(source regclass, key text[]) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-RETURN (SELECT jsonb_object_agg(c.name, CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND key[c.n] ~ '^-?\d+$'
+RETURN (SELECT jsonb_object_agg(c.name, CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND key[c.n] ~ '^-?[0-9]+$'
                                              THEN to_jsonb(key[c.n]::numeric) ELSE to_jsonb(key[c.n]) END)
         FROM unnest(vecsync._key_columns(source)) WITH ORDINALITY AS c(name, n)
         JOIN pg_attribute a ON a.attrelid = source AND a.attname = c.name);
@@ -1610,7 +1631,7 @@ CREATE FUNCTION vecsync._verify_column(v vecsync.vectorizer, keys text, dimensio
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 RETURN format($query$
 SELECT p.problem, r.key
-FROM (SELECT ARRAY[%1$s] AS key, s.content, s.vector, s.content OPERATOR(pg_catalog.~) '[^ \t\n\v\f\r]' AS has_text, %6$s AS awaited FROM %2$s AS s) r
+FROM (SELECT ARRAY[%1$s] AS key, s.content, s.vector, s.content OPERATOR(pg_catalog.~) E'[^ \t\n\v\f\r]' AS has_text, %6$s AS awaited FROM %2$s AS s) r
 LEFT JOIN vecsync._digests(%3$s) d ON d.key OPERATOR(pg_catalog.=) vecsync._key_digest(r.key)
 LEFT JOIN vecsync._queued_keys(%3$s) q ON q.key OPERATOR(pg_catalog.=) vecsync._key_digest(r.key)
 LEFT JOIN vecsync._failed_keys(%3$s) f ON f.key OPERATOR(pg_catalog.=) r.key,
@@ -1726,7 +1747,7 @@ BEGIN
     FOR r IN SELECT f.* FROM vecsync._rows_as_owner(v.id, format($query$
         SELECT array_agg(vecsync._key_digest(w.key)) AS keys, array_agg(vecsync._text_digest(w.content)) AS digests
         FROM (SELECT ARRAY[%s] AS key, s.content, (row_number() OVER () OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) 1000 AS part FROM %s AS s
-              WHERE %s AND s.content OPERATOR(pg_catalog.~) '[^ \t\n\v\f\r]') w GROUP BY w.part$query$, columns, v.content_view, fits)) AS f(keys uuid[], digests bigint[])
+              WHERE %s AND s.content OPERATOR(pg_catalog.~) E'[^ \t\n\v\f\r]') w GROUP BY w.part$query$, columns, v.content_view, fits)) AS f(keys uuid[], digests bigint[])
     LOOP
         PERFORM vecsync._note_digests(v.id, r.keys, r.digests);
     END LOOP;

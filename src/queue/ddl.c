@@ -10,6 +10,7 @@
  *   taken away before the command and made again after it.  The new texts and
  *   keys decide whether the rows have to be looked at.
  * - DROP COLUMN, for the view of chunks shows every column.
+ * - OWNER TO: what the vectorizer has made for the table goes to the same role.
  * - partitions that come with rows (ATTACH) or leave with them (DETACH).
  * - inheritance, which would bring rows that no trigger of ours sees: refused.
  *
@@ -390,6 +391,26 @@ create_table_ended(CreateStmt *statement)
 	}
 }
 
+/*
+ * As who gave the table away, and so may give what belongs to the same owner.  Like expressions of indexes,
+ * the content's run as the new owner from here on.
+ */
+static void
+owner_changed(Oid relid)
+{
+	Oid			type = INT4OID;
+	ListCell   *lc;
+
+	foreach(lc, followers(relid, false))
+	{
+		Datum		id = Int32GetDatum(lfirst_int(lc));
+
+		SPI_connect();
+		(void) call("SELECT vecsync._hand_over($1)", 1, &type, &id);
+		SPI_finish();
+	}
+}
+
 /* vecsync._ddl_ended(), on ddl_command_end of ALTER TABLE and CREATE TABLE. */
 Datum
 ddl_ended(PG_FUNCTION_ARGS)
@@ -417,6 +438,8 @@ ddl_ended(PG_FUNCTION_ARGS)
 	if (find_command(event->parsetree, AT_DetachPartition) != NULL ||
 		find_command(event->parsetree, AT_DetachPartitionFinalize) != NULL)
 		partition_detached(relid);
+	if (find_command(event->parsetree, AT_ChangeOwner) != NULL)
+		owner_changed(relid);
 	if ((command = find_command(event->parsetree, AT_AddInherit)) != NULL)
 		refuse_inheritance(castNode(RangeVar, command->def));
 	PG_RETURN_NULL();

@@ -343,6 +343,7 @@ worker_setup(void)
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("client_min_messages", "error", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("exit_on_error", "off", PGC_USERSET, PGC_S_SESSION);
 	/* what is set for a database is meant for its users */
 	SetConfigOption("role", "none", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("row_security", "on", PGC_USERSET, PGC_S_SESSION);

@@ -83,7 +83,7 @@ $function$;
 -- whether it serves, is going to (see 32_generation.sql), or did.
 CREATE FUNCTION vecsync._object_name(id integer, what text, name text) RETURNS name
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-RETURN format('vecsync_%s_%s_%s', id, what, regexp_replace(name, '^generation \d+ of ', ''))::name;
+RETURN format('vecsync_%s_%s_%s', id, what, regexp_replace(name, '^generation [0-9]+ of ', ''))::name;
 
 CREATE FUNCTION vecsync._create_triggers(id integer, name text, source regclass, columns name[], replica boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -363,7 +363,8 @@ END;
 COMMENT ON FUNCTION vecsync.create_vectorizer IS
 'Keeps a column of the table in step with the text of its rows and returns the vectorizer''s name (by default the table''s). content: a column, a template such as ''{name} by {artist}'' ({{ and }} for braces, NULL gives nothing), or ''='' and a SQL expression; chunking: for long texts, {"method": "words", "size": 512, "overlap": 0} as in vecsync.chunk; destination: ''column:NAME'', added if missing, or ''table'': a table of chunks of its own, which the view NAME_chunks joins with the source. index: {"method": "hnsw", "m": 16, "ef_construction": 64}, {"method": "ivfflat", "lists": 100} or {"method": "none"}. namespace: a column whose value separates rows, so that every search names one; text_config: a text search configuration for hybrid search, whose indexes are made at once (one more for misspelt words where pg_trgm is installed). Existing rows are embedded in the background unless enqueue_existing is false; with keep_existing those that have a vector in the column keep it, as made from their present text. replica: also follow changes that logical replication applies, and those under session_replication_role = replica. Only the owner of the table. Errors: 42501 not the owner, 42703 unknown column, 55000 no primary key, 42804 the column has another type, 42704 unknown model, 42710 the name is taken.';
 
--- The worker works as the table's owner: what another role, a superuser say, has made for him becomes his.
+-- The worker works as the table's owner: what another role, a superuser say, has made for him becomes his, and so does
+-- what was the former owner's.  By whoever may do that.
 CREATE FUNCTION vecsync._hand_over(id integer) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -374,8 +375,9 @@ BEGIN
     SELECT c.relowner INTO owner FROM vecsync.vectorizer v JOIN pg_class c ON c.oid = v.source WHERE v.id = _hand_over.id;
     FOR made IN
         SELECT m FROM vecsync.vectorizer v, unnest(ARRAY[v.content_view, v.search_view, v.chunk_table,
-                                                         vecsync._chunks_view(v.chunk_table, v.name)::regclass]) m
-        WHERE v.id = _hand_over.id AND EXISTS (SELECT FROM pg_class c WHERE c.oid = m AND c.relowner <> owner)
+                                                         to_regclass(vecsync._chunks_view(v.chunk_table, v.name))]) m
+        WHERE v.id = _hand_over.id
+          AND EXISTS (SELECT FROM pg_class c WHERE c.oid = m AND c.relowner <> owner AND pg_has_role(current_user, c.relowner, 'USAGE'))
     LOOP
         EXECUTE format('ALTER TABLE %s OWNER TO %I', made, pg_get_userbyid(owner));
     END LOOP;

@@ -484,7 +484,7 @@ BEGIN
                     WHERE c.relname ~ format('^vecsync_%s_(search|text|trgm)_', old.id)
                       AND (c.oid = old.search_view OR c.oid IN (SELECT x.indexrelid FROM pg_index x WHERE x.indrelid = old.source))
         LOOP
-            EXECUTE format('ALTER TABLE %s RENAME TO %I', made.object, regexp_replace(made.relname, '^vecsync_\d+_', format('vecsync_%s_', new.id)));
+            EXECUTE format('ALTER TABLE %s RENAME TO %I', made.object, regexp_replace(made.relname, '^vecsync_[0-9]+_', format('vecsync_%s_', new.id)));
         END LOOP;
     END IF;
     PERFORM vecsync._drop_triggers(old.id, old.source);

@@ -17,7 +17,7 @@ COMMENT ON VIEW vecsync.status IS
 -- One row's key as JSON under its columns' present names.  Their types may have been others when it was noted.
 CREATE FUNCTION vecsync._key_json(source regclass, key text[]) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-RETURN (SELECT jsonb_object_agg(c.name, CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND key[c.n] ~ '^-?\d+$'
+RETURN (SELECT jsonb_object_agg(c.name, CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND key[c.n] ~ '^-?[0-9]+$'
                                              THEN to_jsonb(key[c.n]::numeric) ELSE to_jsonb(key[c.n]) END)
         FROM unnest(vecsync._key_columns(source)) WITH ORDINALITY AS c(name, n)
         JOIN pg_attribute a ON a.attrelid = source AND a.attname = c.name);

@@ -76,7 +76,7 @@ CREATE FUNCTION vecsync._verify_column(v vecsync.vectorizer, keys text, dimensio
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 RETURN format($query$
 SELECT p.problem, r.key
-FROM (SELECT ARRAY[%1$s] AS key, s.content, s.vector, s.content OPERATOR(pg_catalog.~) '[^ \t\n\v\f\r]' AS has_text, %6$s AS awaited FROM %2$s AS s) r
+FROM (SELECT ARRAY[%1$s] AS key, s.content, s.vector, s.content OPERATOR(pg_catalog.~) E'[^ \t\n\v\f\r]' AS has_text, %6$s AS awaited FROM %2$s AS s) r
 LEFT JOIN vecsync._digests(%3$s) d ON d.key OPERATOR(pg_catalog.=) vecsync._key_digest(r.key)
 LEFT JOIN vecsync._queued_keys(%3$s) q ON q.key OPERATOR(pg_catalog.=) vecsync._key_digest(r.key)
 LEFT JOIN vecsync._failed_keys(%3$s) f ON f.key OPERATOR(pg_catalog.=) r.key,
@@ -193,7 +193,7 @@ BEGIN
     FOR r IN SELECT f.* FROM vecsync._rows_as_owner(v.id, format($query$
         SELECT array_agg(vecsync._key_digest(w.key)) AS keys, array_agg(vecsync._text_digest(w.content)) AS digests
         FROM (SELECT ARRAY[%s] AS key, s.content, (row_number() OVER () OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) 1000 AS part FROM %s AS s
-              WHERE %s AND s.content OPERATOR(pg_catalog.~) '[^ \t\n\v\f\r]') w GROUP BY w.part$query$, columns, v.content_view, fits)) AS f(keys uuid[], digests bigint[])
+              WHERE %s AND s.content OPERATOR(pg_catalog.~) E'[^ \t\n\v\f\r]') w GROUP BY w.part$query$, columns, v.content_view, fits)) AS f(keys uuid[], digests bigint[])
     LOOP
         PERFORM vecsync._note_digests(v.id, r.keys, r.digests);
     END LOOP;

@@ -1,0 +1,84 @@
+# What administrators do: tables change hands, databases have settings of their own, move and are vacuumed; roles go.
+
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+use VecsyncNode;
+
+my ($node, $service) = VecsyncNode::start(dims => 8, conf => ['fsync = off']);
+my $url = $service->url;
+
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+
+# ---- owners ------------------------------------------------------------------------------
+sql(q{CREATE ROLE app; CREATE ROLE heir; GRANT heir TO app; GRANT ALL ON SCHEMA public TO PUBLIC; CREATE TABLE t (id int PRIMARY KEY, body text);
+	INSERT INTO t SELECT i, 'body ' || i FROM generate_series(1, 50) i; ALTER TABLE t OWNER TO app});
+VecsyncNode::vectorizer($node, $service, 't', 'body', q{text_config => 'simple'});
+VecsyncNode::vectorizer($node, $service, 't', 'body', q{name => 'pieces', chunking => '{"method": "words", "size": 1}'});
+
+my $round = 0;
+
+sub goes_on
+{
+	my ($what) = @_;
+	$round++;
+	sql("UPDATE t SET body = body || ' $round' WHERE id % 7 = 0; INSERT INTO t VALUES (1000 + $round, 'new $round')");
+	ok(VecsyncNode::settle($node, $_), "$what: $_") for qw(t pieces);
+	VecsyncNode::in_step($node, 't', 'body', "$what: in step");
+	is(sql(q{SELECT count(*) FROM vecsync.vectorizer v, vecsync.verify(v.name)}), '0', "$what: verified");
+	return;
+}
+
+sub owners
+{
+	return sql(q{SELECT DISTINCT c.relowner::regrole FROM vecsync.vectorizer v, unnest(ARRAY[v.source, v.content_view, v.search_view, v.chunk_table, to_regclass('pieces_chunks')]) r
+		JOIN pg_class c ON c.oid = r ORDER BY 1});
+}
+
+goes_on('the first owner');
+sql(q{SET ROLE app; ALTER TABLE t OWNER TO heir});
+is(owners(), 'heir', 'what was made for a table goes to its new owner');
+goes_on('the new owner');
+sql(q{SELECT vecsync.pause('t'); ALTER VIEW pieces_chunks RENAME TO something_else; ALTER TABLE t OWNER TO app; ALTER VIEW something_else RENAME TO pieces_chunks});
+is(owners(), "app\nheir", 'but what cannot be found');
+sql(q{SELECT vecsync.resume('t'); REASSIGN OWNED BY app, heir TO app});
+goes_on('all of a role');
+
+# ---- maintenance ----------------------------------------------------------------------------
+sql(q{CREATE DATABASE beside});
+my $place = $node->basedir . '/place';
+mkdir $place or die;
+sql("CREATE TABLESPACE place LOCATION '$place'");
+$service->scenario(dims => 8, delay_ms => 50);
+sql(q{SELECT vecsync.alter_model('m', '{"max_batch": 5}'); UPDATE t SET body = body || '!'});
+sql("VACUUM (FULL, FREEZE) $_") for qw(vecsync.queue vecsync.digest vecsync.vectorizer vecsync.model vecsync.operation_batch vecsync.dead_letter t);
+sql(q{CLUSTER vecsync.queue USING queue_pkey; REINDEX DATABASE postgres; REINDEX SYSTEM postgres});
+$service->scenario(dims => 8);
+goes_on('everything rewritten');
+is($node->psql('beside', 'ALTER DATABASE postgres SET TABLESPACE place'), 0, 'a database moves');
+goes_on('and is followed where it is');
+sql(q{CREATE SCHEMA types; GRANT USAGE ON SCHEMA types TO PUBLIC; ALTER FUNCTION expected_vector SET search_path = public, types;
+	ALTER DATABASE postgres SET search_path = public, types; ALTER EXTENSION vector SET SCHEMA types});
+goes_on('the vector extension moves');
+is(sql(q{SELECT key->>'id' FROM vecsync.search('t', 'new 6', top_k => 1)}), '1006', 'and searches find');
+
+# ---- settings of a database ---------------------------------------------------------------------
+sql(qq{CREATE DATABASE odd; ALTER DATABASE odd SET $_}) for 'standard_conforming_strings = off';
+sql(qq{ALTER DATABASE odd SET $_})
+  for 'exit_on_error = on', 'quote_all_identifiers = on', 'default_transaction_isolation = serializable', 'lock_timeout = 1', 'array_nulls = off';
+my $plain = 'SET lock_timeout = 0; SET client_min_messages = error';
+$node->safe_psql('odd', "$plain; CREATE EXTENSION vecsync CASCADE; SELECT vecsync.create_model('one', url => '$url', model => 'one'), vecsync.create_model('two', url => '$url', model => 'two');
+	CREATE TABLE t (id int PRIMARY KEY, body text, CHECK (id <> 13 OR embedding IS NULL), embedding vector(8)); INSERT INTO t SELECT i, 'body ' || i FROM generate_series(1, 50) i;
+	SELECT vecsync.create_vectorizer('t', 'one', 'body', text_config => 'simple'); SELECT vecsync.wait('t')");
+is($node->safe_psql('odd', "$plain; SELECT key, (SELECT restarts FROM vecsync.workers WHERE database = 'odd') FROM vecsync.failed"), '{"id": 13}|0',
+	'a row that fails does not end the worker, even where errors end sessions');
+$node->safe_psql('odd', "$plain; DELETE FROM t WHERE id = 13; ALTER TABLE t DROP CONSTRAINT t_check; SELECT vecsync.wait('t'); SELECT vecsync.alter_vectorizer('t', '{\"model\": \"two\"}')");
+ok(VecsyncNode::poll_in($node, 'odd', "$plain; SELECT string_agg(name || ' ' || generation, ', ') FROM vecsync.vectorizer", 't 2'), 'a new generation, where backslashes mean something');
+is($node->safe_psql('odd', "$plain; INSERT INTO t VALUES (100, E' \\t ');
+	SELECT vecsync.wait('t'), (SELECT count(*) FROM vecsync.verify('t')), (SELECT key FROM vecsync.search('t', 'body 7', top_k => 1))"), 't|0|{"id": 7}', 'is complete');
+
+$service->stop;
+$node->stop;
+done_testing();
