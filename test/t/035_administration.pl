@@ -65,11 +65,14 @@ goes_on('the vector extension moves');
 is(sql(q{SELECT key->>'id' FROM vecsync.search('t', 'new 6', top_k => 1)}), '1006', 'and searches find');
 
 # ---- settings of a database ---------------------------------------------------------------------
-sql(qq{CREATE DATABASE odd; ALTER DATABASE odd SET $_}) for 'standard_conforming_strings = off';
-sql(qq{ALTER DATABASE odd SET $_})
-  for 'exit_on_error = on', 'quote_all_identifiers = on', 'default_transaction_isolation = serializable', 'lock_timeout = 1', 'array_nulls = off';
+# and Turkish, where "I" is not the capital of "i", if the server can
+my $turkish = sql(q{SELECT count(*) FROM pg_collation WHERE collprovider = 'i'}) ? q{TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'tr-TR'} : '';
+sql("CREATE DATABASE odd $turkish");
+sql("ALTER DATABASE odd SET $_")
+  for 'standard_conforming_strings = off', 'exit_on_error = on', 'quote_all_identifiers = on', 'default_transaction_isolation = serializable', 'lock_timeout = 1', 'array_nulls = off';
 my $plain = 'SET lock_timeout = 0; SET client_min_messages = error';
-$node->safe_psql('odd', "$plain; CREATE EXTENSION vecsync CASCADE; SELECT vecsync.create_model('one', url => '$url', model => 'one'), vecsync.create_model('two', url => '$url', model => 'two');
+$node->safe_psql('odd', "$plain; CREATE EXTENSION vecsync CASCADE; SELECT vecsync.create_model('one', url => '$url', model => 'one'), vecsync.create_model('two', url => '$url', model => 'two'),
+		vecsync.revoke_model('two'), vecsync.grant_model('two', 'PUBLIC');
 	CREATE TABLE t (id int PRIMARY KEY, body text, CHECK (id <> 13 OR embedding IS NULL), embedding vector(8)); INSERT INTO t SELECT i, 'body ' || i FROM generate_series(1, 50) i;
 	SELECT vecsync.create_vectorizer('t', 'one', 'body', text_config => 'simple'); SELECT vecsync.wait('t')");
 is($node->safe_psql('odd', "$plain; SELECT key, (SELECT restarts FROM vecsync.workers WHERE database = 'odd') FROM vecsync.failed"), '{"id": 13}|0',

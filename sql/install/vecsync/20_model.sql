@@ -200,7 +200,7 @@ CREATE FUNCTION vecsync._set_model_user(model text, grantee text, may_use boolea
 AS $function$
 #variable_conflict use_variable
 DECLARE
-    role regrole := CASE WHEN lower(grantee) = 'public' THEN 0::oid::regrole ELSE quote_ident(grantee)::regrole END;
+    role regrole := CASE WHEN lower(grantee COLLATE "C") = 'public' THEN 0::oid::regrole ELSE quote_ident(grantee)::regrole END;
 BEGIN
     PERFORM vecsync._check_model_owner(model);
     UPDATE vecsync.model x SET users = CASE WHEN may_use THEN array_append(array_remove(x.users, role), role) ELSE array_remove(x.users, role) END
