@@ -1,5 +1,5 @@
 # Whatever a request is waiting for, worker and session end at once: when they are terminated, when their database
-# is dropped, when the server stops.  The services here keep everybody waiting for an hour; the promise is one
+# is dropped, when the server stops.  The services here keep everybody waiting for ten minutes or more; the promise is one
 # second, and ten are allowed, for the machine may be busy.
 
 use strict;
@@ -13,7 +13,7 @@ use Time::HiRes qw(time);
 use VecsyncNode;
 
 my ($node, $service) = VecsyncNode::start(dims => 8,
-	conf => [ "vecsync.connect_timeout = '1h'", "vecsync.query_timeout = '1h'", "vecsync.backoff_max = '1h'" ],
+	conf => [ "vecsync.connect_timeout = '10min'", "vecsync.query_timeout = '1h'", "vecsync.backoff_max = '1h'" ],
 	scenario => { rules => [
 		{ when => { text => '^silence' }, hang => JSON::PP::true },
 		{ when => { text => '^head' }, wire => 'slow_headers', interval_ms => 1000 },

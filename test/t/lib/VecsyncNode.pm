@@ -39,6 +39,8 @@ sub start
 		"shared_preload_libraries = 'vecsync'", "vecsync.backoff_min = '20ms'", "vecsync.backoff_max = '500ms'",
 		'max_prepared_transactions = 5', 'max_worker_processes = 16', @{ $options{conf} || [] }, ''));
 	$node->start;
+	# a setting that the server did not take would leave a test of something else
+	die $1 if slurp_file($node->logfile) =~ /(WARNING: .*(?:valid range|configuration parameter).*)/;
 	extension($node, 'postgres');
 	return ($node, $service);
 }
