@@ -1076,6 +1076,21 @@ BEGIN
 END
 $function$;
 
+CREATE FUNCTION vecsync._generation(id integer) RETURNS vecsync.vectorizer
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    v vecsync.vectorizer;
+BEGIN
+    SELECT * INTO v FROM vecsync.vectorizer x WHERE x.id = id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'the next generation was given up meanwhile';
+    END IF;
+    RETURN v;
+END
+$function$;
+
 CREATE FUNCTION vecsync._cut_over(id integer, force boolean) RETURNS text
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -1089,16 +1104,21 @@ DECLARE
     takes_search boolean;
     made record;
 BEGIN
-    SELECT * INTO STRICT new FROM vecsync.vectorizer x WHERE x.id = id;
-    SELECT * INTO STRICT old FROM vecsync.vectorizer x WHERE x.id = new.successor_of;
-    lack := vecsync._unfinished(old.id, new.id);
+    new := vecsync._generation(id);
+    lack := vecsync._unfinished(new.successor_of, id);
     IF lack IS NULL OR force THEN
-        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', old.source);
-        lack := vecsync._unfinished(old.id, new.id);
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', new.source);
+        -- Whoever held the table until now may have been faster.
+        new := vecsync._generation(id);
+        IF new.successor_of IS NULL THEN
+            RETURN NULL;
+        END IF;
+        lack := vecsync._unfinished(new.successor_of, id);
     END IF;
     IF lack IS NOT NULL AND NOT force THEN
         RETURN lack;
     END IF;
+    SELECT * INTO STRICT old FROM vecsync.vectorizer x WHERE x.id = new.successor_of;
     chunks_view := vecsync._chunks_view(old.chunk_table, old.name);
     PERFORM vecsync._refuse_dependents(old.source, old.content_view, chunks_view::regclass);
     IF old.chunk_table IS NULL THEN
