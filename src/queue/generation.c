@@ -357,9 +357,10 @@ generation_switch(PG_FUNCTION_ARGS)
 	if (PG_GETARG_BOOL(2))
 		(void) run("UPDATE vecsync.vectorizer n SET search_view = o.search_view, text_config = o.text_config"
 				   FROM_BOTH, 2, types, values, NULL);
-	/* names are unique: the old one gives its name away first */
-	(void) run("UPDATE vecsync.vectorizer n SET name = 'successor of ' || o.name" FROM_BOTH, 2, types, values,
-			   NULL);
+	/* names are unique: the old one gives its name away first; what is paused under that name stays so */
+	(void) run("UPDATE vecsync.vectorizer n"
+			   " SET name = 'successor of ' || o.name, paused = o.paused OR n.paused" FROM_BOTH,
+			   2, types, values, NULL);
 	updated = run("UPDATE vecsync.vectorizer o"
 				  " SET name = format('generation %s of %s', o.generation, o.name),"
 				  " retired = pg_current_xact_id(),"

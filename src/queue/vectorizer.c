@@ -179,13 +179,21 @@ vectorizer_set_paused(PG_FUNCTION_ARGS)
 	CatalogVectorizer *v =
 		catalog_get_vectorizer(text_to_cstring(PG_GETARG_TEXT_PP(0)), CurrentMemoryContext);
 	CatalogScope scope;
-	Oid			types[2] = {INT4OID, BOOLOID};
-	Datum		values[2] = {Int32GetDatum(v->id), PG_GETARG_DATUM(1)};
+	Oid			types[3] = {INT4OID, BOOLOID, TEXTOID};
+	Datum		values[3] = {Int32GetDatum(v->id), PG_GETARG_DATUM(1), PG_GETARG_DATUM(0)};
+	uint64		updated;
 
 	check_owner(v->source);
 	catalog_enter(&scope);
-	run("UPDATE vecsync.vectorizer SET paused = $2 WHERE id = $1", 2, types, values, NULL);
+	run("UPDATE vecsync.vectorizer SET paused = $2 WHERE id = $1 AND name = $3", 3, types, values, NULL);
+	updated = SPI_processed;
 	catalog_leave(&scope);
+	/* a cut-over that held the row until now has given the name to another generation */
+	if (updated != 1)
+		ereport(ERROR,
+				errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				errmsg("vectorizer \"%s\" has been changed meanwhile", v->name),
+				errhint("Try again."));
 	PG_RETURN_VOID();
 }
 
