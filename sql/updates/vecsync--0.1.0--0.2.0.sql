@@ -250,7 +250,10 @@ DECLARE
     role regrole := CASE WHEN lower(grantee COLLATE "C") = 'public' THEN 0::oid::regrole ELSE quote_ident(grantee)::regrole END;
 BEGIN
     PERFORM vecsync._check_model_owner(model);
-    UPDATE vecsync.model x SET users = CASE WHEN may_use THEN array_append(array_remove(x.users, role), role) ELSE array_remove(x.users, role) END
+    -- without those that were dropped: in a dump their numbers might be others
+    UPDATE vecsync.model x
+    SET users = ARRAY(SELECT u FROM unnest(x.users) u WHERE u <> role AND (u = 0 OR EXISTS (SELECT FROM pg_roles r WHERE r.oid = u)))
+                || CASE WHEN may_use THEN ARRAY[role] ELSE '{}' END
     WHERE x.name = model;
 END
 $function$;

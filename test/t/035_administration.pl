@@ -46,6 +46,10 @@ is(owners(), "app\nheir", 'but what cannot be found');
 sql(q{SELECT vecsync.resume('t'); REASSIGN OWNED BY app, heir TO app});
 goes_on('all of a role');
 
+# ---- roles that go --------------------------------------------------------------------------
+sql(q{CREATE ROLE guest; SELECT vecsync.grant_model('m', 'guest'); DROP ROLE guest; SELECT vecsync.grant_model('m', 'app')});
+is(sql(q{SELECT users FROM vecsync.model}), '{-,app}', 'what is granted is not granted to a role that is gone');
+
 # ---- maintenance ----------------------------------------------------------------------------
 sql(q{CREATE DATABASE beside});
 my $place = $node->basedir . '/place';
