@@ -27,6 +27,9 @@ ALTER TABLE vecsync.vectorizer ADD COLUMN generation integer NOT NULL DEFAULT 1,
 -- one index for writers to keep, not two
 ALTER TABLE vecsync.queue DROP CONSTRAINT queue_pkey, ADD PRIMARY KEY (vectorizer, seq);
 DROP INDEX vecsync.queue_vectorizer_seq;
+-- pg_restore -j loads tables in any order
+ALTER TABLE vecsync.vectorizer DROP CONSTRAINT vectorizer_model_fkey;
+ALTER TABLE vecsync.dead_letter DROP CONSTRAINT dead_letter_vectorizer_fkey;
 -- regconfig in a table stops pg_upgrade
 ALTER TABLE vecsync.vectorizer ALTER COLUMN text_config TYPE text USING text_config::text;
 
@@ -1554,6 +1557,7 @@ CREATE FUNCTION vecsync._drop_digests() RETURNS trigger
 AS $function$
 BEGIN
     DELETE FROM vecsync.digest WHERE vectorizer = OLD.id;
+    DELETE FROM vecsync.dead_letter WHERE vectorizer = OLD.id;
     RETURN NULL;
 END
 $function$;

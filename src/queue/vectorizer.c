@@ -139,6 +139,11 @@ vectorizer_register(PG_FUNCTION_ARGS)
 	}
 	check_model_use(PG_GETARG_TEXT_PP(3), PG_GETARG_OID(2));
 	catalog_enter(&scope);
+	/* drop_model() waits for us, or we for it */
+	run("SELECT FROM vecsync.model WHERE name = $4 FOR KEY SHARE", 9, types, values, nulls);
+	if (SPI_processed == 0)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("model \"%s\" does not exist", text_to_cstring(PG_GETARG_TEXT_PP(3))));
 	run("INSERT INTO vecsync.vectorizer"
 		" (id, name, source, model, content, content_view, metric, chunking, chunk_table)"
 		" OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",

@@ -503,11 +503,11 @@ refresh_stale(void)
 }
 
 /*
- * Who drops a vectorizer deletes its entries, but not those of a transaction that
- * commits while he waits for its locks.  In one snapshot an entry without its
- * vectorizer is nobody's, for numbers are not used again; but while a dump is
- * restored the entries come first, so only numbers up to the newest vectorizer's
- * tell anything.
+ * Who drops a vectorizer deletes its entries and dead letters, but not those of a
+ * transaction, or of ours, that commits while he waits for its locks.  In one snapshot
+ * an entry without its vectorizer is nobody's, for numbers are not used again; but
+ * while a dump is restored the entries may come first, so only numbers up to the
+ * newest vectorizer's tell anything.
  */
 static void
 delete_left_entries(void)
@@ -519,11 +519,16 @@ delete_left_entries(void)
 		" DELETE FROM vecsync.queue WHERE vectorizer IN (SELECT q.id FROM q WHERE NOT EXISTS"
 		" (SELECT FROM vecsync.vectorizer v WHERE v.id = q.id)"
 		" AND q.id <= greatest($1, (SELECT max(v.id) FROM vecsync.vectorizer v)))";
+	static const char *const failed =
+		"DELETE FROM vecsync.dead_letter d WHERE NOT EXISTS (SELECT FROM vecsync.vectorizer v"
+		" WHERE v.id = d.vectorizer)"
+		" AND d.vectorizer <= greatest($1, (SELECT max(v.id) FROM vecsync.vectorizer v))";
 	Oid			type = INT4OID;
 	Datum		newest = Int32GetDatum(MyWorker->newest_vectorizer);
 
 	MyWorker->entries_left = false;
-	if (SPI_execute_with_args(sql, 1, &type, &newest, NULL, false, 0) != SPI_OK_DELETE)
+	if (SPI_execute_with_args(sql, 1, &type, &newest, NULL, false, 0) != SPI_OK_DELETE ||
+		SPI_execute_with_args(failed, 1, &type, &newest, NULL, false, 0) != SPI_OK_DELETE)
 		elog(ERROR, "could not delete entries of vectorizers that are gone");
 }
 

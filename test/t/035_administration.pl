@@ -86,6 +86,26 @@ ok(VecsyncNode::poll_in($node, 'odd', "$plain; SELECT string_agg(name || ' ' || 
 is($node->safe_psql('odd', "$plain; INSERT INTO t VALUES (100, E' \\t ');
 	SELECT vecsync.wait('t'), (SELECT count(*) FROM vecsync.verify('t')), (SELECT key FROM vecsync.search('t', 'body 7', top_k => 1))"), 't|0|{"id": 7}', 'is complete');
 
+# ---- a restore in any order -----------------------------------------------------------------------
+# as pg_restore -j may have it: the tables that need others first
+sql(q{ALTER TABLE t ADD CHECK (id <> 9999 OR embedding IS NULL); INSERT INTO t VALUES (9999, 'cannot be written')});
+ok(VecsyncNode::settle($node, 't'), 'a row that fails');
+sql(q{SELECT vecsync.pause(name) FROM vecsync.vectorizer; INSERT INTO t VALUES (9998, 'pending')});
+my $dump = $node->basedir . '/dump';
+$node->command_ok([ 'pg_dump', '-Fc', '-h', $node->host, '-p', $node->port, '-f', $dump, 'postgres' ], 'pg_dump');
+my ($list) = run_command([ 'pg_restore', '-l', $dump ]);
+my @data = grep { /TABLE DATA vecsync/ } split /\n/, $list;
+my %place = (dead_letter => 1, queue => 2, digest => 3, vectorizer => 4, model => 5);
+my @order = sort { ($place{ ($a =~ /vecsync (\w+)/)[0] } // 9) <=> ($place{ ($b =~ /vecsync (\w+)/)[0] } // 9) } @data;
+my $at = 0;
+append_to_file("$dump.list", join '', map { /TABLE DATA vecsync/ ? $order[ $at++ ] . "\n" : "$_\n" } split /\n/, $list);
+sql(q{CREATE DATABASE restored; ALTER DATABASE restored SET search_path = public, types});
+$node->command_ok([ 'pg_restore', '-e', '-h', $node->host, '-p', $node->port, '-d', 'restored', '-L', "$dump.list", $dump ], 'pg_restore, the tables that need others first');
+is($node->safe_psql('restored', q{SELECT vectorizer, state, pending, failed FROM vecsync.status ORDER BY 1}), "pieces|paused|1|0\nt|paused|1|1", 'everything is there');
+is($node->safe_psql('restored', q{SELECT vecsync.resume('t'), vecsync.resume('pieces') \gset
+	SELECT vecsync.wait('t'), vecsync.wait('pieces'), (SELECT count(*) FROM t WHERE embedding IS DISTINCT FROM expected_vector(body, 8))}), 't|t|1', 'and goes on');
+is($node->safe_psql('restored', q{SELECT vecsync.drop_vectorizer('t'); SELECT count(*) FROM vecsync.dead_letter}), "\n0", 'dead letters go with their vectorizer');
+
 $service->stop;
 $node->stop;
 done_testing();

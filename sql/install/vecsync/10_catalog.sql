@@ -1,5 +1,6 @@
 -- ---------------------------------------------------------------------------
 -- Catalog: models, secrets, vectorizers.  Written by the functions below as the extension's owner.
+-- No foreign keys among the tables that are dumped: pg_restore -j loads them in any order.
 -- ---------------------------------------------------------------------------
 
 CREATE TABLE vecsync.model (
@@ -44,7 +45,7 @@ CREATE TABLE vecsync.vectorizer (
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL UNIQUE CHECK (name <> ''),
     source regclass NOT NULL,
-    model text NOT NULL REFERENCES vecsync.model (name),
+    model text NOT NULL,            -- locked while one is made: see vectorizer_register
     content text NOT NULL,
     content_view regclass NOT NULL,
     chunking jsonb,
@@ -91,7 +92,7 @@ ALTER TABLE vecsync.queue SET (autovacuum_vacuum_scale_factor = 0, autovacuum_va
 COMMENT ON TABLE vecsync.queue IS 'changes that are committed and not yet embedded';
 
 CREATE TABLE vecsync.dead_letter (
-    vectorizer integer NOT NULL REFERENCES vecsync.vectorizer (id) ON DELETE CASCADE,
+    vectorizer integer NOT NULL,    -- goes with it: see _drop_digests
     key text[] NOT NULL,
     operation text NOT NULL,
     attempts integer NOT NULL,

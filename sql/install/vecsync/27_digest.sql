@@ -40,6 +40,7 @@ CREATE FUNCTION vecsync._drop_digests() RETURNS trigger
 AS $function$
 BEGIN
     DELETE FROM vecsync.digest WHERE vectorizer = OLD.id;
+    DELETE FROM vecsync.dead_letter WHERE vectorizer = OLD.id;
     RETURN NULL;
 END
 $function$;
