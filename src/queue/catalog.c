@@ -596,8 +596,13 @@ catalog_key_columns(Oid relid, int *nkeys)
 	{
 		Relation	index = index_open(pkey, AccessShareLock);
 
-		/* a key WITHOUT OVERLAPS is of another access method, and names no single row by equality */
-		*nkeys = index->rd_rel->relam == BTREE_AM_OID ? index->rd_index->indnkeyatts : 0;
+		/*
+		 * A key WITHOUT OVERLAPS is of another access method, and names no single row by equality.  That of a
+		 * partitioned table is valid when all partitions have it: while a dump is restored, when they have
+		 * their rows.
+		 */
+		if (index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indisvalid)
+			*nkeys = index->rd_index->indnkeyatts;
 		keys = palloc0(sizeof(CatalogKeyColumn) * *nkeys);
 		for (int i = 0; i < *nkeys; i++)
 		{

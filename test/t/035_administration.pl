@@ -106,6 +106,12 @@ is($node->safe_psql('restored', q{SELECT vecsync.resume('t'), vecsync.resume('pi
 	SELECT vecsync.wait('t'), vecsync.wait('pieces'); SELECT count(*) FROM t WHERE embedding IS DISTINCT FROM expected_vector(body, 8)}), "t|t\n1", 'and goes on');
 is($node->safe_psql('restored', q{SELECT vecsync.drop_vectorizer('t'); SELECT count(*) FROM vecsync.dead_letter}), "\n0", 'dead letters go with their vectorizer');
 
+# pg_restore -j may make the key of a partitioned table while partitions are loaded: it is none before they have it
+my (undef, undef, $keyless) = $node->psql('postgres', q{CREATE TABLE parts (id int NOT NULL, body text) PARTITION BY RANGE (id); CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (9);
+	ALTER TABLE ONLY parts ADD PRIMARY KEY (id); SELECT vecsync.create_vectorizer('parts', 'm', 'body')});
+like($keyless, qr/ERROR:  table "parts" has no primary key/, 'half a primary key');
+is(sql(q{ALTER TABLE parts_1 ADD CONSTRAINT k PRIMARY KEY (id); ALTER INDEX parts_pkey ATTACH PARTITION k; SELECT vecsync.create_vectorizer('parts', 'm', 'body')}), 'parts', 'a whole one');
+
 $service->stop;
 $node->stop;
 done_testing();
