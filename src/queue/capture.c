@@ -9,19 +9,17 @@
  * nothing behind.  Buffers are kept per subtransaction level: a rolled-back
  * savepoint forgets its keys, a released one hands them to its parent.
  *
- * The entry's number is drawn while the transaction holds its locks on the
- * changed rows and has its xid.  queue_read.c relies on both.
+ * The entry's number is drawn (queue_append.c) while the transaction holds its
+ * locks on the changed rows and has its xid.  queue_read.c relies on both.
  */
 #include "postgres.h"
 
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
@@ -36,8 +34,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 #include "utils/typcache.h"
 
 #include "base/compat.h"
@@ -88,15 +84,6 @@ static CaptureLevel *capture_top = NULL;
 uint64		queue_config_changes = 0;
 static int	capture_changed = 0;	/* for the commit hook */
 static HTAB *capture_keys = NULL;
-static uint64 capture_invalidations = 0;
-
-/* vecsync.queue and its sequence, looked up by name when the relation cache says that they may be others. */
-static struct
-{
-	bool		known;
-	Oid			table;
-	Oid			sequence;
-}			capture_queue;
 
 PG_FUNCTION_INFO_V1(capture_trigger);
 PG_FUNCTION_INFO_V1(capture_differ);
@@ -110,9 +97,6 @@ capture_forget(Datum arg, Oid relid)
 	HASH_SEQ_STATUS scan;
 	CaptureKey *entry;
 
-	capture_invalidations++;
-	if (relid == InvalidOid || relid == capture_queue.table || relid == capture_queue.sequence)
-		capture_queue.known = false;
 	if (capture_keys == NULL)
 		return;
 	hash_seq_init(&scan, capture_keys);
@@ -477,73 +461,6 @@ capture_differ(PG_FUNCTION_ARGS)
 		memcmp(DatumGetPointer(a), DatumGetPointer(b), VARSIZE_EXTERNAL(DatumGetPointer(a))) == 0)
 		PG_RETURN_BOOL(false);
 	PG_RETURN_BOOL(!datum_image_eq(a, b, type->typbyval, type->typlen));
-}
-
-/* ---- the table ------------------------------------------------------------------ */
-
-static void
-find_queue(void)
-{
-	uint64		before = capture_invalidations;
-	Oid			schema;
-
-	if (capture_queue.known)
-		return;
-	schema = get_namespace_oid("vecsync", false);
-	capture_queue.table = get_relname_relid("queue", schema);
-	capture_queue.sequence = get_relname_relid("queue_seq", schema);
-	/* what is being replaced at this moment is not remembered */
-	capture_queue.known = before == capture_invalidations &&
-		OidIsValid(capture_queue.table) && OidIsValid(capture_queue.sequence);
-}
-
-/* Its primary key; in an installation not yet updated that is on seq alone, and there is another index. */
-Oid
-queue_index(Oid schema)
-{
-	Oid			former = get_relname_relid("queue_vectorizer_seq", schema);
-
-	return OidIsValid(former) ? former : get_relname_relid("queue_pkey", schema);
-}
-
-int64
-queue_append(int vectorizer, char op, int rows, ArrayType *keys)
-{
-	Relation	rel;
-	HeapTuple	tuple;
-	int64		seq;
-	Datum		values[6];
-	bool		nulls[6] = {false};
-	bool		pushed = false;
-
-	/* Long keys go to the TOAST table, which needs a snapshot; at the end of a transaction there is none. */
-	if (!ActiveSnapshotSet())
-	{
-		PushActiveSnapshot(GetTransactionSnapshot());
-		pushed = true;
-	}
-
-	/* The number must be younger than the transaction's xid. */
-	(void) GetCurrentTransactionId();
-	find_queue();
-	seq = nextval_internal(capture_queue.sequence, false);
-
-	rel = table_open(capture_queue.table, RowExclusiveLock);
-	values[QUEUE_ATT_SEQ - 1] = Int64GetDatum(seq);
-	values[QUEUE_ATT_VECTORIZER - 1] = Int32GetDatum(vectorizer);
-	values[QUEUE_ATT_OP - 1] = CharGetDatum(op);
-	values[QUEUE_ATT_ROWS - 1] = Int32GetDatum(rows);
-	values[QUEUE_ATT_KEYS - 1] = PointerGetDatum(keys);
-	values[QUEUE_ATT_QUEUED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-	CatalogTupleInsert(rel, tuple);
-	heap_freetuple(tuple);
-	table_close(rel, RowExclusiveLock);
-	if (pushed)
-		PopActiveSnapshot();
-
-	queue_note_change(QUEUE_CHANGED_ROWS);
-	return seq;
 }
 
 /* ---- transaction ends -------------------------------------------------------------- */

@@ -56,6 +56,10 @@ extern bool queue_noted(int vectorizer);
 /* A key column's value as text, whatever the session's settings are. */
 extern char *queue_key_string(FmgrInfo *output, Datum value);
 
+/* ---- queue_append.c ---- */
+
+extern void queue_append_init(void);
+
 /* The index on (vectorizer, seq), in the schema of that number. */
 extern Oid	queue_index(Oid schema);
 

@@ -87,6 +87,7 @@ _PG_init(void)
 	define_settings();
 	debug_point_init("vecsync");
 	MarkGUCPrefixReserved("vecsync");
+	queue_append_init();
 	queue_capture_init();
 	if (!process_shared_preload_libraries_in_progress)
 		return;
