@@ -66,6 +66,15 @@ extern Oid	queue_index(Oid schema);
 /* Append one entry under the current transaction.  Returns its number. */
 extern int64 queue_append(int vectorizer, char op, int rows, ArrayType *keys);
 
+/* ---- queue_number.c ---- */
+
+/* Shared memory; called by the room that asks for the library's. */
+extern void queue_number_request(void);
+extern void queue_number_startup(void);
+
+/* The next number of this database's sequence, for a transaction that has an xid. */
+extern int64 queue_number_next(Oid sequence);
+
 /* ---- vectorizer.c ---- */
 
 /* Queue the dead letters of a vectorizer again; returns how many.  Inside a catalog scope. */

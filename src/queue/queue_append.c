@@ -7,28 +7,19 @@
  * the table has just the index that it is made with, without the general path
  * of catalogs either.
  *
- * The locks on the table, its index and the sequence are kept to the end of
- * the transaction, as those of any statement that writes: nobody rewrites the
- * table or the sequence while entries and numbers are not committed.
- *
- * Numbers.  vecsync.queue_seq is advanced by the rules of nextval(), but not
- * by nextval(): that would make it the sequence of lastval(), by which an
- * application asks for the key that its own INSERT was given.
+ * The locks on the table and its index are kept to the end of the transaction,
+ * as those of any statement that writes: nobody rewrites the table while it
+ * holds entries that are not committed.
  */
 #include "postgres.h"
 
 #include "access/genam.h"
 #include "access/heapam.h"
-#include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "access/xlog.h"
-#include "access/xloginsert.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
-#include "commands/sequence.h"
 #include "miscadmin.h"
-#include "storage/bufmgr.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -36,9 +27,6 @@
 #include "utils/timestamp.h"
 
 #include "queue/queue.h"
-
-/* WAL tells of so many numbers in advance; a crash skips those that were not drawn. */
-#define NUMBERS_LOGGED		32
 
 /* Looked up by name when the relation cache says that they may be others. */
 static struct
@@ -86,49 +74,6 @@ queue_index(Oid schema)
 	Oid			former = get_relname_relid("queue_vectorizer_seq", schema);
 
 	return OidIsValid(former) ? former : get_relname_relid("queue_pkey", schema);
-}
-
-/*
- * The next number.  The caller has the transaction's xid, so that a commit
- * flushes what is logged here.
- *
- * On disk and in WAL the sequence is at least as far as the last number drawn:
- * logged is a value NUMBERS_LOGGED ahead, again when these are used up, and at
- * the first number after a checkpoint, from which a recovery would begin.
- */
-static int64
-draw_number(void)
-{
-	Relation	rel = relation_open(queue_objects.sequence, RowExclusiveLock);
-	Buffer		buffer = ReadBuffer(rel, 0);
-	Page		page = BufferGetPage(buffer);
-	HeapTupleHeader tuple;
-	Form_pg_sequence_data sequence;
-	int64		number;
-	bool		log;
-
-	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-	tuple = (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, FirstOffsetNumber));
-	sequence = (Form_pg_sequence_data) ((char *) tuple + tuple->t_hoff);
-	number = sequence->is_called ? sequence->last_value + 1 : sequence->last_value;
-	log = !sequence->is_called || sequence->log_cnt <= 0 || PageGetLSN(page) <= GetRedoRecPtr();
-
-	START_CRIT_SECTION();
-	MarkBufferDirty(buffer);
-	sequence->is_called = true;
-	if (log && RelationNeedsWAL(rel))
-	{
-		sequence->last_value = number + NUMBERS_LOGGED;
-		sequence->log_cnt = 0;
-		log_newpage_buffer(buffer, true);
-	}
-	sequence->last_value = number;
-	sequence->log_cnt = log ? NUMBERS_LOGGED : sequence->log_cnt - 1;
-	END_CRIT_SECTION();
-
-	UnlockReleaseBuffer(buffer);
-	relation_close(rel, NoLock);
-	return number;
 }
 
 /* Is this the index that the table is made with?  A primary key has neither expressions nor a predicate. */
@@ -189,7 +134,7 @@ queue_append(int vectorizer, char op, int rows, ArrayType *keys)
 	(void) GetCurrentTransactionId();
 	find_objects();
 	rel = table_open(queue_objects.table, RowExclusiveLock);
-	seq = draw_number();
+	seq = queue_number_next(queue_objects.sequence);
 
 	values[QUEUE_ATT_SEQ - 1] = Int64GetDatum(seq);
 	values[QUEUE_ATT_VECTORIZER - 1] = Int32GetDatum(vectorizer);

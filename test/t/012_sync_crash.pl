@@ -67,6 +67,30 @@ $node->start;
 ok(VecsyncNode::settle($node, 't'), 'immediate stop: worked off');
 VecsyncNode::in_step($node, 't', 'body', 'immediate stop: in step');
 
+# ---- numbers of entries --------------------------------------------------------------------------
+# However a run of the server ends and wherever its last checkpoint was, each number is behind all that were drawn before.
+sql(q{SELECT vecsync.pause('t')});
+my $inserts = sub { return join('; ', map { "INSERT INTO t VALUES ($_, 'number $_')" } $_[0] .. $_[0] + $_[1] - 1) };
+my $next = 100_000;
+for my $run ([ 3, 50 ], [ 0, 1 ], [ 1, 30 ], [ 33, 0 ])
+{
+	my $known = sql('SELECT coalesce(max(seq), 0) || \' \' || count(*) FROM vecsync.queue');
+	my ($last, $entries) = split / /, $known;
+	my ($before, $behind) = @$run;
+	sql($inserts->($next, $before)) if $before;
+	sql('CHECKPOINT');
+	sql($inserts->($next + $before, $behind)) if $behind;
+	$next += $before + $behind;
+	is(sql("SELECT count(*) || ' ' || count(DISTINCT seq) FROM vecsync.queue WHERE seq > $last"),
+		($before + $behind) . ' ' . ($before + $behind), "numbers: $before before a checkpoint, $behind behind it");
+	is(sql('SELECT count(*) FROM vecsync.queue'), $entries + $before + $behind, 'numbers: what was there is there');
+	$node->stop('immediate');
+	$node->start;
+}
+sql(q{SELECT vecsync.resume('t')});
+ok(VecsyncNode::settle($node, 't'), 'numbers: worked off');
+VecsyncNode::in_step($node, 't', 'body', 'numbers: in step');
+
 # ---- crashes at chosen points ----------------------------------------------------------------------
 for my $point (qw(worker_answered worker_written worker_waits))
 {

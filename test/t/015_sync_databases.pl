@@ -46,6 +46,22 @@ embedded('two', 300, 'a third one');
 workers(3, 'a worker for each database that has the extension, none for the others');
 is(sql(q{SELECT string_agg(datname, ',' ORDER BY datname) FROM pg_stat_activity WHERE backend_type = 'vecsync worker'}), 'one,postgres,two', 'and they say where they are');
 
+# Numbers of this one's entries come from the same slot as those of postgres: its number is the same modulo 128.
+sql(q{SELECT format('CREATE DATABASE neighbour OID = %s', 128 * 2000 + oid::int % 128) FROM pg_database WHERE datname = 'postgres'} . ' \\gexec');
+table('neighbour', 10);
+for my $database (qw(postgres neighbour))
+{
+	sql(q{SELECT vecsync.pause('t')}, $database);
+	sql(join('; ', map { "INSERT INTO t VALUES ($_, 'neighbour $_')" } 5001 .. 5040), $_) for qw(postgres neighbour);
+	is(sql(q{SELECT count(*) || ' ' || count(DISTINCT seq) || ' ' || (SELECT count(*) FROM (SELECT seq - lag(seq) OVER (ORDER BY keys) AS step FROM vecsync.queue) s WHERE step < 1) FROM vecsync.queue}, $database),
+		'40 40 0', "numbers of $database ascend");
+	sql(q{SELECT vecsync.resume('t')}, $database);
+	embedded('postgres', 140, 'postgres'), embedded('neighbour', 50, 'and its neighbour');
+	sql('DELETE FROM t WHERE id > 5000', $_) for qw(postgres neighbour);
+	embedded('postgres', 100, 'postgres'), embedded('neighbour', 10, 'and its neighbour, again');
+}
+sql('DROP DATABASE neighbour WITH (FORCE)');
+
 # ---- drop, rename, copy ---------------------------------------------------------------
 is($node->psql('postgres', 'DROP DATABASE two'), 0, 'the worker does not stand in the way of DROP DATABASE');
 sql('ALTER DATABASE one RENAME TO uno');

@@ -37,6 +37,13 @@ for my $change (q{SET bytea_output = 'escape'; UPDATE hashes SET body = 'second'
 	VecsyncNode::in_step($node, 'hashes', 'body', 'one row has one digest');
 }
 
+# ---- lastval() is the application's -----------------------------------------------------------
+sql(q{CREATE ROLE lister; CREATE TABLE numbered (id serial PRIMARY KEY, body text); GRANT ALL ON numbered, numbered_id_seq TO lister});
+VecsyncNode::vectorizer($node, $service, 'numbered', 'body');
+is(sql(q{SET ROLE lister; INSERT INTO numbered (body) VALUES ('one'), ('two'); SELECT lastval(); BEGIN; INSERT INTO numbered (body) VALUES ('three'); COMMIT; SELECT lastval()}),
+	"2\n3", 'lastval() tells of the key of the session\'s own INSERT');
+ok(VecsyncNode::settle($node, 'numbered'), 'and the rows are embedded');
+
 # ---- a trigger that keeps rows as they are ------------------------------------------------
 sql(q{CREATE TABLE closed (id int PRIMARY KEY, body text, open bool DEFAULT true); INSERT INTO closed SELECT i, 'body ' || i FROM generate_series(1, 5) i;
 	CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.open THEN RETURN NEW; END IF; RETURN NULL; END $$;
