@@ -12,7 +12,7 @@
  *
  * Not by nextval(): that would make ours the sequence of lastval(), by which
  * an application asks for the key that its own INSERT was given.  And it
- * would cost a writer of one row as much as the row in the queue does.
+ * costs as much as inserting the row does.
  *
  * Locks, in this order: the sequence, its page, the slot.  A session that
  * finds a number in the block takes the last of these only.
@@ -91,9 +91,16 @@ static int64
 advance_sequence(Relation rel, Buffer buffer, int numbers)
 {
 	Page		page = BufferGetPage(buffer);
-	HeapTupleHeader tuple = (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, FirstOffsetNumber));
-	Form_pg_sequence_data data = (Form_pg_sequence_data) ((char *) tuple + tuple->t_hoff);
-	int64		first = data->is_called ? data->last_value + 1 : data->last_value;
+	HeapTupleHeader tuple;
+	Form_pg_sequence_data data;
+	int64		first;
+
+	if (PageGetMaxOffsetNumber(page) != FirstOffsetNumber)
+		ereport(ERROR, errcode(ERRCODE_DATA_CORRUPTED),
+				errmsg("sequence \"%s\" has not one row", RelationGetRelationName(rel)));
+	tuple = (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, FirstOffsetNumber));
+	data = (Form_pg_sequence_data) ((char *) tuple + tuple->t_hoff);
+	first = data->is_called ? data->last_value + 1 : data->last_value;
 
 	START_CRIT_SECTION();
 	MarkBufferDirty(buffer);
