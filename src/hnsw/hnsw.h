@@ -198,6 +198,7 @@ extern void hnsw_choose_layout(HnswIndex *ix, const HnswOpclass *opclass, int di
 extern void hnsw_fill_meta(const HnswIndex *ix, HnswMetaPage *meta);
 extern void hnsw_open(HnswIndex *ix, Relation index);
 extern void hnsw_read_meta(Relation index, HnswMetaPage *meta);
+extern void hnsw_reread_meta(HnswIndex *ix, HnswMetaPage *meta);
 extern void hnsw_init_page(Page page, HnswPageKind kind);
 extern void hnsw_use_page(Page page, uint32 end);
 extern HnswMetaPage *hnsw_page_meta(Page page);
@@ -303,7 +304,7 @@ typedef struct HnswFound
 typedef struct HnswCounters
 {
 	int64		searches;
-	int64		hops;			/* nodes whose neighbors were read */
+	int64		hops;			/* nodes whose slots were read */
 	int64		estimates;		/* sketches compared */
 	int64		reranks;		/* rows fetched for their exact distance */
 	int64		sweeps;			/* passes over all sketches */
@@ -331,6 +332,10 @@ typedef struct HnswSearch
 	int			frontier_count;
 	int			frontier_size;
 
+	HnswCandidate *aside;		/* min-heap of what has been found while its neighbors wait to be looked at */
+	int			aside_count;
+	int			aside_size;
+
 	HnswFound  *found;			/* in the order of discovery */
 	int			found_count;
 	int			found_size;
@@ -355,6 +360,21 @@ extern void hnsw_search_closer(HnswSearch *search, float goal, int64 hops);
 extern uint32 hnsw_search_alias(HnswSearch *search, uint32 alias);
 extern float hnsw_search_limit(const HnswSearch *search);
 extern Size hnsw_search_memory(const HnswSearch *search);
+
+/* Whether the search has been wherever edges lead. */
+static inline bool
+hnsw_search_ended(const HnswSearch *search)
+{
+	return search->frontier_count == 0 && search->aside_count == 0;
+}
+
+/* Go no further: nothing waits to be looked at any more. */
+static inline void
+hnsw_search_end(HnswSearch *search)
+{
+	search->frontier_count = 0;
+	search->aside_count = 0;
+}
 extern HnswCounters hnsw_last_counters;
 
 /* hnsw_row.c: rows of the table */

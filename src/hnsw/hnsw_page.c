@@ -181,6 +181,20 @@ slots_are_sound(const HnswMetaPage *meta, const QuantSpec *spec)
 		g->node_size % MAXIMUM_ALIGNOF == 0;
 }
 
+/* Refuse what this version cannot work with. */
+static void
+check_meta(Relation index, const HnswMetaPage *meta)
+{
+	if (meta->magic != HNSW_MAGIC || !geometry_is_sound(meta))
+		hnsw_corrupted(index, HNSW_META_BLOCK, "meta page is damaged");
+	if (meta->version != HNSW_VERSION || meta->filter_count != 0 || meta->epoch_count != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("index \"%s\" has format %u, of a newer version of this extension",
+						RelationGetRelationName(index), meta->version),
+				 errhint("Rebuild it with REINDEX INDEX.")));
+}
+
 void
 hnsw_read_meta(Relation index, HnswMetaPage *meta)
 {
@@ -196,15 +210,18 @@ hnsw_read_meta(Relation index, HnswMetaPage *meta)
 				 errhint("Rebuild it with REINDEX INDEX.")));
 	hnsw_check_page(index, buffer, HNSW_PAGE_META);
 	UnlockReleaseBuffer(buffer);
+	check_meta(index, meta);
+}
 
-	if (meta->magic != HNSW_MAGIC || !geometry_is_sound(meta))
-		hnsw_corrupted(index, HNSW_META_BLOCK, "meta page is damaged");
-	if (meta->version != HNSW_VERSION || meta->filter_count != 0 || meta->epoch_count != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("index \"%s\" has format %u, of a newer version of this extension",
-						RelationGetRelationName(index), meta->version),
-				 errhint("Rebuild it with REINDEX INDEX.")));
+/* The same for an open index, whose buffers are remembered. */
+void
+hnsw_reread_meta(HnswIndex *ix, HnswMetaPage *meta)
+{
+	Buffer		buffer = hnsw_read_page(ix, HNSW_META_BLOCK, HNSW_PAGE_META);
+
+	memcpy(meta, hnsw_page_meta(BufferGetPage(buffer)), sizeof(HnswMetaPage));
+	UnlockReleaseBuffer(buffer);
+	check_meta(ix->rel, meta);
 }
 
 static void

@@ -31,7 +31,7 @@
  * for finds what one by full vectors would.  A short search needs fewer.
  */
 #define EXTRA_CANDIDATES 8
-#define EXTRA_SHARE 2	/* one for so many */
+#define EXTRA_SHARE 5	/* one for so many */
 
 /*
  * As long as few of a search's rows have gone out, what sketches may have
@@ -298,7 +298,7 @@ start_scan(IndexScanDesc scan, HnswScan *state)
 	if (state->any_order)
 	{
 		state->search.found_count = 0;
-		state->search.frontier_count = 0;
+		hnsw_search_end(&state->search);
 		state->exhausted = true;
 		hnsw_refresh_hints(&state->ix, state->search.node_count);
 	}
@@ -416,7 +416,7 @@ search_on(HnswScan *state)
 	{
 		if (search->counters.hops >= hnsw_max_scan_tuples)
 			state->ended = state->exhausted = true;
-		else if (search->frontier_count > 0 && hnsw_search_memory(search) < memory)
+		else if (!hnsw_search_ended(search) && hnsw_search_memory(search) < memory)
 		{
 			hnsw_search_widen(search, Min(search->ef, INT_MAX / 4) * 2);
 			hnsw_search_run(search);

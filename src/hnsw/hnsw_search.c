@@ -28,11 +28,18 @@
 #define ENTRY_STRIDED_PAGES 8
 #define ENTRY_SEEDS			12
 
-/* Half a standard deviation: where distances crowd together, the search takes a longer look by itself. */
-#define REST_MARGIN			0.5f
+/*
+ * In standard deviations of a sketch's error, so that the search takes a
+ * longer look by itself where distances crowd together: how far beyond what
+ * has been found everything on the frontier must seem before the search rests;
+ * how much farther than that, or than the nearest of the frontier, a node may
+ * turn out to be without its neighbors having to wait.
+ */
+#define MARGIN				1.0f
 
-#define VISITED_INITIAL		4096
+#define VISITED_INITIAL		2048
 #define FRONTIER_INITIAL	2048
+#define ASIDE_INITIAL		128
 #define FOUND_INITIAL		512
 
 HnswCounters hnsw_last_counters;
@@ -48,6 +55,8 @@ hnsw_search_init(HnswSearch *search, HnswIndex *ix, int ef)
 	search->visited = palloc(sizeof(uint32) * VISITED_INITIAL);
 	search->frontier_size = FRONTIER_INITIAL;
 	search->frontier = palloc(sizeof(HnswCandidate) * FRONTIER_INITIAL);
+	search->aside_size = ASIDE_INITIAL;
+	search->aside = palloc(sizeof(HnswCandidate) * ASIDE_INITIAL);
 	search->found_size = FOUND_INITIAL;
 	search->found = palloc(sizeof(HnswFound) * FOUND_INITIAL);
 	search->window = palloc(sizeof(float) * ef);
@@ -60,7 +69,7 @@ Size
 hnsw_search_memory(const HnswSearch *search)
 {
 	return sizeof(uint32) * ((Size) search->visited_mask + 1) +
-		sizeof(HnswCandidate) * (Size) search->frontier_size +
+		sizeof(HnswCandidate) * ((Size) search->frontier_size + search->aside_size) +
 		sizeof(HnswFound) * (Size) search->found_size + sizeof(float) * (Size) search->ef;
 }
 
@@ -143,14 +152,14 @@ scan_entry_page(HnswSearch *search, uint32 first, uint32 end, HnswCandidate *bes
 	HnswIndex  *ix = search->ix;
 	const HnswGeometry *g = &ix->geometry;
 	Buffer		buffer = hnsw_read_page(ix, hnsw_sketch_block(g, first), HNSW_PAGE_SKETCH);
-	Page		page = BufferGetPage(buffer);
+	const char *slot = BufferGetPage(buffer) + hnsw_sketch_offset(g, first);
 	float		distances[(HNSW_PAGE_END - HNSW_SKETCH_START) / HNSW_SKETCH_HEADER];
 
-	quant_sketch_distances(&search->query, (const uint8 *) &hnsw_sketch(g, page, first)->factors,
+	quant_sketch_distances(&search->query, (const uint8 *) &((const HnswSketch *) slot)->factors,
 						   g->sketch_size, end - first, distances);
-	for (uint32 node = first; node < end; node++)
+	for (uint32 node = first; node < end; node++, slot += g->sketch_size)
 	{
-		const HnswSketch *sketch = hnsw_sketch(g, page, node);
+		const HnswSketch *sketch = (const HnswSketch *) slot;
 		float		distance = distances[node - first];
 		int			i;
 
@@ -233,7 +242,7 @@ hnsw_search_start(HnswSearch *search, const void *value, int ef)
 	quant_set_query(&search->query, value);
 	memset(search->visited, 0xFF, sizeof(uint32) * ((Size) search->visited_mask + 1));
 	search->visited_count = 0;
-	search->frontier_count = 0;
+	hnsw_search_end(search);
 	search->found_count = 0;
 	search->window_count = 0;
 	search->error = 0;
@@ -241,7 +250,8 @@ hnsw_search_start(HnswSearch *search, const void *value, int ef)
 	if (ef != search->ef)
 		hnsw_search_widen(search, ef);
 
-	hnsw_read_meta(search->ix->rel, &meta);
+	hnsw_refresh_hints(search->ix, search->node_count);
+	hnsw_reread_meta(search->ix, &meta);
 	search->node_count = meta.node_count;
 	search->counters.searches++;
 	hnsw_refresh_hints(search->ix, search->node_count);
@@ -270,7 +280,7 @@ is_newer(HnswSearch *search, uint32 node)
 {
 	HnswMetaPage meta;
 
-	hnsw_read_meta(search->ix->rel, &meta);
+	hnsw_reread_meta(search->ix, &meta);
 	search->node_count = meta.node_count;
 	return node < meta.node_count;
 }
@@ -376,12 +386,39 @@ copy_locked_node(HnswSearch *search, HnswCandidate candidate, BlockNumber block,
 			hnsw_corrupted(ix->rel, block, "neighbor does not exist");
 }
 
+/* Whether a node that has been found at this distance may well lead to something nearer than what is there. */
+static inline bool
+leads_on(const HnswSearch *search, float distance)
+{
+	if (search->window_count == search->ef &&
+		distance > search->window[0] + MARGIN * search->error &&
+		(distance > search->goal || search->counters.hops >= search->goal_hops))
+		return false;
+	return search->frontier_count == 0 ||
+		distance <= search->frontier[0].distance + MARGIN * search->error;
+}
+
+static void
+put_aside(HnswSearch *search, float distance, uint32 node)
+{
+	HnswCandidate candidate = {distance, node};
+
+	if (unlikely(search->aside_count == search->aside_size))
+	{
+		search->aside_size *= 2;
+		search->aside = repalloc_huge(search->aside, sizeof(HnswCandidate) * (Size) search->aside_size);
+	}
+	candidate_push(search->aside, &search->aside_count, candidate);
+}
+
 /*
- * Read a node slot: record its distance, and note the neighbors not yet
- * visited in the batch, whose sketches are asked for.
+ * Read a node slot, record its distance unless that has been done before, and
+ * note the neighbors not yet visited in the batch, whose sketches are asked
+ * for.  When the node turns out to be farther than its sketch said, its
+ * neighbors wait: most often nobody comes back for them.
  */
 static void
-read_node(HnswSearch *search, HnswCandidate candidate, HnswBatch *batch)
+read_node(HnswSearch *search, HnswCandidate candidate, bool found_before, HnswBatch *batch)
 {
 	HnswIndex  *ix = search->ix;
 	const HnswGeometry *g = &ix->geometry;
@@ -392,11 +429,20 @@ read_node(HnswSearch *search, HnswCandidate candidate, HnswBatch *batch)
 
 	if (unlikely(!peek_node(search, candidate, block, offset, &copy)))
 		copy_locked_node(search, candidate, block, offset, &copy);
-	*add_found(search) = copy.found;
-	search->error = copy.error;
-	if ((candidate.node & HNSW_DEAD_BIT) == 0)
-		window_add(search->window, &search->window_count, search->ef, copy.found.distance);
 	batch->count = 0;
+	if (!found_before)
+	{
+		*add_found(search) = copy.found;
+		search->error = copy.error;
+		search->counters.hops++;
+		if ((candidate.node & HNSW_DEAD_BIT) == 0)
+			window_add(search->window, &search->window_count, search->ef, copy.found.distance);
+		if (!leads_on(search, copy.found.distance))
+		{
+			put_aside(search, copy.found.distance, candidate.node);
+			return;
+		}
+	}
 	for (int i = 0; i < copy.count; i++)
 	{
 		HnswPlace	place;
@@ -407,7 +453,6 @@ read_node(HnswSearch *search, HnswCandidate candidate, HnswBatch *batch)
 		hnsw_prefetch(ix, place.block, place.offset, g->sketch_size);
 		batch->places[batch->count++] = place;
 	}
-	search->counters.hops++;
 }
 
 /* Estimate a node's distance by its sketch; false when the slot is no node of the graph. */
@@ -482,11 +527,23 @@ read_sketches(HnswSearch *search, HnswBatch *batch)
 static inline bool
 rests(const HnswSearch *search)
 {
+	if (search->aside_count > 0 && leads_on(search, search->aside[0].distance))
+		return false;
 	if (search->frontier_count == 0)
 		return true;
 	return search->window_count == search->ef &&
-		search->frontier[0].distance > search->window[0] + REST_MARGIN * search->error &&
+		search->frontier[0].distance > search->window[0] + MARGIN * search->error &&
 		(search->frontier[0].distance > search->goal || search->counters.hops >= search->goal_hops);
+}
+
+/* Read the node that seems nearest of what waits; there is one, or the search would rest. */
+static inline void
+read_next(HnswSearch *search, HnswBatch *batch)
+{
+	if (search->aside_count > 0 && leads_on(search, search->aside[0].distance))
+		read_node(search, candidate_pop(search->aside, &search->aside_count), true, batch);
+	else
+		read_node(search, candidate_pop(search->frontier, &search->frontier_count), false, batch);
 }
 
 /*
@@ -510,7 +567,7 @@ hnsw_search_run(HnswSearch *search)
 
 		CHECK_FOR_INTERRUPTS();
 		if (!rests(search))
-			read_node(search, candidate_pop(search->frontier, &search->frontier_count), next);
+			read_next(search, next);
 		read_sketches(search, last);
 		last = next;
 		next = swap;
@@ -540,7 +597,7 @@ hnsw_search_closer(HnswSearch *search, float goal, int64 hops)
 float
 hnsw_search_limit(const HnswSearch *search)
 {
-	if (search->frontier_count == 0 || search->window_count < search->ef)
+	if (hnsw_search_ended(search) || search->window_count < search->ef)
 		return INFINITY;
 	return search->window[0];
 }

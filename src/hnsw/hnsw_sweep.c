@@ -37,7 +37,7 @@ hnsw_sweep_begin(HnswSearch *search, bool any_order, Size memory)
 		if (node < sweep->node_count)
 			sweep->done[node / 8] |= 1 << (node % 8);
 	}
-	search->frontier_count = 0;
+	hnsw_search_end(search);
 	return sweep;
 }
 

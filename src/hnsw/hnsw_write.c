@@ -11,7 +11,7 @@
 #include "pgstat.h"
 
 /* The sample put first: enough to start near any query, few enough to look at all of it. */
-#define ENTRY_SAMPLE_BYTES (36 * 1024)
+#define ENTRY_SAMPLE_BYTES (16 * 1024)
 
 typedef struct Writer
 {

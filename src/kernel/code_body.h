@@ -114,47 +114,93 @@ l1_f32_u8(const float *q, const uint8_t *code, float low, float step, size_t n)
 	return result;
 }
 
-/*
- * Strides below eight work on blocks of eight values, whose loops the
- * compiler unrolls and turns into shuffles; the longer strides are plain.
- */
+/* Three strides, 1, 2 and 4, of eight values. */
+static inline void
+hadamard_eight(float *x, float scale)
+{
+	float		y[8];
+
+	for (size_t j = 0; j < 8; j++)
+		y[j] = x[j] * scale;
+	for (size_t stride = 1; stride < 8; stride *= 2)
+	{
+		float		z[8];
+
+		for (size_t j = 0; j < 8; j++)
+			z[j] = (j & stride) ? y[j ^ stride] - y[j] : y[j] + y[j ^ stride];
+		for (size_t j = 0; j < 8; j++)
+			y[j] = z[j];
+	}
+	for (size_t j = 0; j < 8; j++)
+		x[j] = y[j];
+}
+
+/* One stride: sums and differences of the first and the second half of every 2 * stride values. */
+static inline void
+hadamard_stride(float *x, size_t n, size_t stride)
+{
+	for (size_t i = 0; i < n; i += 2 * stride)
+	{
+		float	   *restrict a = x + i;
+		float	   *restrict b = a + stride;
+
+		for (size_t j = 0; j < stride; j++)
+		{
+			float		sum = a[j] + b[j];
+			float		difference = a[j] - b[j];
+
+			a[j] = sum;
+			b[j] = difference;
+		}
+	}
+}
+
+/* A stride and its double in one pass. */
+static inline void
+hadamard_two_strides(float *x, size_t n, size_t stride)
+{
+	for (size_t i = 0; i < n; i += 4 * stride)
+	{
+		float	   *restrict a = x + i;
+		float	   *restrict b = a + stride;
+		float	   *restrict c = b + stride;
+		float	   *restrict d = c + stride;
+
+		for (size_t j = 0; j < stride; j++)
+		{
+			float		ab = a[j] + b[j];
+			float		a_b = a[j] - b[j];
+			float		cd = c[j] + d[j];
+			float		c_d = c[j] - d[j];
+
+			a[j] = ab + cd;
+			b[j] = a_b + c_d;
+			c[j] = ab - cd;
+			d[j] = a_b - c_d;
+		}
+	}
+}
+
+/* The short strides are done on blocks of eight values, which the compiler keeps in registers. */
 static void
 hadamard(float *x, size_t n)
 {
 	float		scale = 1 / sqrtf((float) n);
+	size_t		stride = 1;
 
-	for (size_t i = 0; i < n; i++)
-		x[i] *= scale;
-	for (size_t stride = 1; stride < n; stride *= 2)
+	if (n >= 8)
 	{
-		if (stride < 8 && n >= 8)
-		{
-			for (size_t i = 0; i < n; i += 8)
-			{
-				float		y[8];
-
-				for (size_t j = 0; j < 8; j++)
-					y[j] = (j & stride) ? x[i + (j ^ stride)] - x[i + j] : x[i + j] + x[i + (j ^ stride)];
-				for (size_t j = 0; j < 8; j++)
-					x[i + j] = y[j];
-			}
-			continue;
-		}
-		for (size_t i = 0; i < n; i += 2 * stride)
-		{
-			float	   *restrict a = x + i;
-			float	   *restrict b = x + i + stride;
-
-			for (size_t j = 0; j < stride; j++)
-			{
-				float		sum = a[j] + b[j];
-				float		difference = a[j] - b[j];
-
-				a[j] = sum;
-				b[j] = difference;
-			}
-		}
+		for (size_t i = 0; i < n; i += 8)
+			hadamard_eight(x + i, scale);
+		stride = 8;
 	}
+	else
+		for (size_t i = 0; i < n; i++)
+			x[i] *= scale;
+	for (; 4 * stride <= n; stride *= 4)
+		hadamard_two_strides(x, n, stride);
+	if (2 * stride <= n)
+		hadamard_stride(x, n, stride);
 }
 
 static void
