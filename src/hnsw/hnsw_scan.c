@@ -41,16 +41,15 @@
  * true rows would be missing otherwise.  Rows beyond come of a larger search.
  *
  * The first few are what most queries want.  They wait only where values crowd
- * together so much that sketches do not tell near from nearest, that is, when
- * the margin is less than that of nearly all queries on ordinary embeddings,
- * which grows with ef_search.
+ * together so much that sketches do not tell near from nearest: where all that
+ * the search has kept lies within little more than one standard deviation of
+ * the nearest row.  Hardly any query on ordinary embeddings is like that.
  */
 #define SURE_MARGIN 3.0f
 #define SURE_HOPS 2				/* for each candidate kept, and for so many besides: */
 #define SURE_HOPS_LEAST 20
 #define FIRST_ROWS 10
-#define FIRST_MARGIN 0.7f		/* at an ef_search of as many rows */
-#define FIRST_MARGIN_DOUBLING 0.5f	/* more of it whenever ef_search doubles */
+#define CROWD 1.25f
 
 /* A row on its way out, in a min-heap by bound. */
 typedef struct HnswReady
@@ -82,8 +81,8 @@ typedef struct HnswScan
 	int			late_size;
 	bool		draining;		/* the late ones go out, at the end */
 	int64		returned;
-	float		first_margin;	/* see FIRST_MARGIN */
-	double		last;			/* distance of the last row returned */
+	double		nearest;		/* distance of the first row returned */
+	double		last;			/* and of the last */
 	bool		exhausted;		/* the graph has given what it can, or all that is wanted of it */
 	bool		ended;			/* nothing is looked for any more */
 	HnswSweep  *sweep;			/* the pass over everything that comes last */
@@ -274,7 +273,6 @@ start_scan(IndexScanDesc scan, HnswScan *state)
 	state->draining = false;
 	state->taken = 0;
 	state->returned = 0;
-	state->first_margin = FIRST_MARGIN + FIRST_MARGIN_DOUBLING * log2f(hnsw_ef_search / (float) FIRST_ROWS);
 	state->last = -INFINITY;
 	state->exhausted = false;
 	state->ended = false;
@@ -460,8 +458,9 @@ look_closer(HnswScan *state, double distance)
 	if (state->exhausted || state->returned >= hnsw_ef_search || search->frontier_count == 0 ||
 		state->ix.opclass.folded)
 		return false;
-	if (state->returned < FIRST_ROWS &&
-		search->frontier[0].distance > distance + state->first_margin * search->error)
+	if (state->returned == 0)
+		state->nearest = distance;
+	if (state->returned < FIRST_ROWS && search->window[0] > state->nearest + CROWD * search->error)
 		return false;
 	hnsw_search_closer(search, distance + SURE_MARGIN * search->error,
 					   state->rested + SURE_HOPS * (search->ef + SURE_HOPS_LEAST));

@@ -386,7 +386,7 @@ copy_locked_node(HnswSearch *search, HnswCandidate candidate, BlockNumber block,
 			hnsw_corrupted(ix->rel, block, "neighbor does not exist");
 }
 
-/* Whether a node that has been found at this distance may well lead to something nearer than what is there. */
+/* Whether a node found at this distance may well lead to something nearer than what is there. */
 static inline bool
 leads_on(const HnswSearch *search, float distance)
 {
