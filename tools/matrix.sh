@@ -67,7 +67,11 @@ make_root() {
 	failed=0
 	[ $# -gt 0 ] || set -- 16 17 18
 	for version; do
-		root=$matrix/pg$version log=$matrix/$version.log started=$SECONDS
+		root=$matrix/pg$version log=$matrix/$version.log
+		# one run at a time in a chroot, whichever tree it is of
+		exec 8>"$matrix/$version.lock"
+		flock -n 8 || { echo "PostgreSQL $version: waiting for another run"; flock 8; }
+		started=$SECONDS
 		if [ ! -e "$root/.ready" ]; then
 			echo "PostgreSQL $version: making $root"
 			(make_root "$version" "$root") >"$log" 2>&1 || { tail -n 15 "$log" >&2; echo "PostgreSQL $version: no chroot"; failed=$((failed + 1)); continue; }
