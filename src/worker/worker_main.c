@@ -320,13 +320,39 @@ work(void)
 
 /* ---- start ----------------------------------------------------------------------------- */
 
+/*
+ * What the SQL of tables' owners runs with.  We have connected as the superuser, and
+ * what he has set for himself, as "current" may be, is not for them.
+ */
+static char *
+default_search_path(const char *current)
+{
+	static const char *const sql =
+		"WITH s AS (SELECT setdatabase, setrole, substr(c, 13) AS path"
+		"  FROM pg_db_role_setting, unnest(setconfig) c WHERE c LIKE 'search_path=%')"
+		" SELECT coalesce((SELECT path FROM s WHERE setrole = 0 AND setdatabase = $1),"
+		"  (SELECT path FROM s WHERE setrole = 0 AND setdatabase = 0),"
+		"  CASE WHEN EXISTS (SELECT FROM s WHERE setrole = $2 AND setdatabase IN (0, $1))"
+		"   THEN coalesce((SELECT setting FROM pg_file_settings WHERE name = 'search_path' AND applied),"
+		"    (SELECT boot_val FROM pg_settings WHERE name = 'search_path'))"
+		"   ELSE $3 END)";
+	Oid			types[3] = {OIDOID, OIDOID, TEXTOID};
+	Datum		values[3] = {
+		ObjectIdGetDatum(MyDatabaseId), ObjectIdGetDatum(GetSessionUserId()), CStringGetTextDatum(current)
+	};
+
+	if (SPI_execute_with_args(sql, 3, types, values, NULL, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not read the settings of the database");
+	return MemoryContextStrdup(WorkerContext,
+							   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+}
+
 static void
 worker_setup(void)
 {
 	MemoryContext old;
+	char	   *search_path = pstrdup(GetConfigOption("search_path", false, false));
 
-	MyWorker->default_search_path = MemoryContextStrdup(WorkerContext,
-														GetConfigOption("search_path", false, false));
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("application_name", "vecsync worker", PGC_USERSET, PGC_S_SESSION);
 	/* keys are read and kept as texts: see queue_key_string() */
@@ -352,6 +378,7 @@ worker_setup(void)
 
 	if (!worker_begin("starting"))
 		leave();
+	MyWorker->default_search_path = default_search_path(search_path);
 	/* texts are converted to UTF-8 outside transactions: that works for the client's encoding only */
 	SetConfigOption("client_encoding", "UTF8", PGC_USERSET, PGC_S_SESSION);
 	vector_type_init(&MyWorker->vector, catalog_vector_type(), WorkerContext);

@@ -68,6 +68,16 @@ sql(q{CREATE SCHEMA types; GRANT USAGE ON SCHEMA types TO PUBLIC; ALTER FUNCTION
 goes_on('the vector extension moves');
 is(sql(q{SELECT key->>'id' FROM vecsync.search('t', 'new 6', top_k => 1)}), '1006', 'and searches find');
 
+# ---- settings of a superuser ---------------------------------------------------------------------
+sql(q{CREATE TABLE words AS SELECT 'word'::text AS word; CREATE FUNCTION with_word(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT word FROM words) || $1; END $$;
+	CREATE TABLE w (id int PRIMARY KEY, body text)});
+VecsyncNode::vectorizer($node, $service, 'w', '= with_word(body)');
+sql(q{ALTER ROLE CURRENT_USER SET search_path = nowhere; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'vecsync worker'});
+sql(q{INSERT INTO public.w VALUES (1, ' and another')});
+ok(VecsyncNode::settle($node, 'w'), 'what the superuser has set for himself');
+sql(q{ALTER ROLE CURRENT_USER RESET search_path});
+VecsyncNode::in_step($node, 'w', q{'word' || body}, 'is not for the worker');
+
 # ---- settings of a database ---------------------------------------------------------------------
 # and Turkish, where "I" is not the capital of "i", if the server can
 my $turkish = sql(q{SELECT count(*) FROM pg_collation WHERE collprovider = 'i'}) ? q{TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'tr-TR'} : '';
@@ -101,7 +111,7 @@ my $at = 0;
 append_to_file("$dump.list", join '', map { /TABLE DATA vecsync/ ? $order[ $at++ ] . "\n" : "$_\n" } split /\n/, $list);
 sql(q{CREATE DATABASE restored; ALTER DATABASE restored SET search_path = public, types});
 $node->command_ok([ 'pg_restore', '-e', '-h', $node->host, '-p', $node->port, '-d', 'restored', '-L', "$dump.list", $dump ], 'pg_restore, the tables that need others first');
-is($node->safe_psql('restored', q{SELECT vectorizer, state, pending, failed FROM vecsync.status ORDER BY 1}), "pieces|paused|1|0\nt|paused|1|1", 'everything is there');
+is($node->safe_psql('restored', q{SELECT vectorizer, state, pending, failed FROM vecsync.status ORDER BY 1}), "pieces|paused|1|0\nt|paused|1|1\nw|paused|0|0", 'everything is there');
 is($node->safe_psql('restored', q{SELECT vecsync.resume('t'), vecsync.resume('pieces') \gset
 	SELECT vecsync.wait('t'), vecsync.wait('pieces'); SELECT count(*) FROM t WHERE embedding IS DISTINCT FROM expected_vector(body, 8)}), "t|t\n1", 'and goes on');
 is($node->safe_psql('restored', q{SELECT vecsync.drop_vectorizer('t'); SELECT count(*) FROM vecsync.dead_letter}), "\n0", 'dead letters go with their vectorizer');
