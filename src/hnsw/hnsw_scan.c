@@ -455,11 +455,11 @@ look_closer(HnswScan *state, double distance)
 {
 	HnswSearch *search = &state->search;
 
-	if (state->exhausted || state->returned >= hnsw_ef_search || search->frontier_count == 0 ||
-		state->ix.opclass.folded)
-		return false;
 	if (state->returned == 0)
 		state->nearest = distance;
+	if (state->exhausted || state->returned >= hnsw_ef_search || hnsw_search_ended(search) ||
+		state->ix.opclass.folded)
+		return false;
 	if (state->returned < FIRST_ROWS && search->window[0] > state->nearest + CROWD * search->error)
 		return false;
 	hnsw_search_closer(search, distance + SURE_MARGIN * search->error,
