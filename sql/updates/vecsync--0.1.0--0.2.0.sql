@@ -589,7 +589,7 @@ DECLARE
 BEGIN
     SELECT * INTO v FROM vecsync.vectorizer x WHERE x.name = drop_vectorizer.name;
     IF EXISTS (SELECT FROM pg_class c WHERE c.oid = v.source) THEN
-        PERFORM vecsync._lock_vectorizer(v.id);     -- nobody begins to change it now
+        PERFORM vecsync._lock_vectorizer(v.id, true);   -- nobody begins to change it now
     END IF;
     -- A cut-over that held the table until now has given the name to another generation.
     SELECT *, CASE WHEN x.chunk_table IS NULL THEN vecsync._target_column(x.content_view) END AS target_column INTO v
@@ -668,7 +668,7 @@ CREATE FUNCTION vecsync._view_column(view regclass, name name) RETURNS name
 CREATE FUNCTION vecsync._index_predicate(index regclass, old_column name, new_column name) RETURNS text
     LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'generation_index_predicate';
 
-CREATE FUNCTION vecsync._lock_vectorizer(id integer) RETURNS void
+CREATE FUNCTION vecsync._lock_vectorizer(id integer, alone boolean) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'generation_lock';
 
 CREATE FUNCTION vecsync._begin_generation(id integer, predecessor integer, generation integer, cutover text,
@@ -990,7 +990,8 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('invalid cutover "%s"', cutover),
             HINT = 'Write ''auto'' or ''manual''.';
     END IF;
-    PERFORM vecsync._lock_vectorizer(v.id);
+    -- a column is added for new vectors beside the old ones
+    PERFORM vecsync._lock_vectorizer(v.id, v.chunk_table IS NULL AND coalesce(options ?| ARRAY['model', 'content', 'chunking'], false));
     -- Whatever held the table until now may have changed it, or another generation serves.
     v := vecsync._vectorizer_to_change(name);
     next_name := format('generation %s of %s', v.generation + 1, v.name);

@@ -186,10 +186,11 @@ run(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
 }
 
 /*
- * vecsync._lock_vectorizer(id int): nobody else begins to change it, and a
- * transaction that does not see its last change fails.  Its table comes first: a
- * command on that has it already when it needs the row.  The lock's mode conflicts
- * with itself, for what follows needs a stronger one; writers go on.
+ * vecsync._lock_vectorizer(id int, alone bool): nobody else begins to change it,
+ * and a transaction that does not see its last change fails.  Its table comes first: a
+ * command on that has it already when it needs the row.  'alone': what follows needs
+ * the table for itself.  That is asked for at once, since who asks for more of what
+ * he has meets those in a deadlock who have read the table and go on to change it.
  */
 Datum
 generation_lock(PG_FUNCTION_ARGS)
@@ -198,7 +199,8 @@ generation_lock(PG_FUNCTION_ARGS)
 	Oid			type = INT4OID;
 	Datum		id = PG_GETARG_DATUM(0);
 
-	LockRelationOid(catalog_check_owner(PG_GETARG_INT32(0)), ShareUpdateExclusiveLock);
+	LockRelationOid(catalog_check_owner(PG_GETARG_INT32(0)),
+					PG_GETARG_BOOL(1) ? AccessExclusiveLock : ShareUpdateExclusiveLock);
 	catalog_enter(&scope);
 	(void) run("SELECT FROM vecsync.vectorizer WHERE id = $1 FOR NO KEY UPDATE", 1, &type, &id, NULL);
 	catalog_leave(&scope);

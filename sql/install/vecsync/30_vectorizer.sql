@@ -394,7 +394,7 @@ DECLARE
 BEGIN
     SELECT * INTO v FROM vecsync.vectorizer x WHERE x.name = drop_vectorizer.name;
     IF EXISTS (SELECT FROM pg_class c WHERE c.oid = v.source) THEN
-        PERFORM vecsync._lock_vectorizer(v.id);     -- nobody begins to change it now
+        PERFORM vecsync._lock_vectorizer(v.id, true);   -- nobody begins to change it now
     END IF;
     -- A cut-over that held the table until now has given the name to another generation.
     SELECT *, CASE WHEN x.chunk_table IS NULL THEN vecsync._target_column(x.content_view) END AS target_column INTO v

@@ -9,7 +9,7 @@ CREATE FUNCTION vecsync._view_column(view regclass, name name) RETURNS name
     LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'generation_view_column';
 CREATE FUNCTION vecsync._index_predicate(index regclass, old_column name, new_column name) RETURNS text
     LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'generation_index_predicate';
-CREATE FUNCTION vecsync._lock_vectorizer(id integer) RETURNS void
+CREATE FUNCTION vecsync._lock_vectorizer(id integer, alone boolean) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'generation_lock';
 CREATE FUNCTION vecsync._begin_generation(id integer, predecessor integer, generation integer, cutover text,
         pending_index jsonb) RETURNS void
@@ -341,7 +341,8 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('invalid cutover "%s"', cutover),
             HINT = 'Write ''auto'' or ''manual''.';
     END IF;
-    PERFORM vecsync._lock_vectorizer(v.id);
+    -- a column is added for new vectors beside the old ones
+    PERFORM vecsync._lock_vectorizer(v.id, v.chunk_table IS NULL AND coalesce(options ?| ARRAY['model', 'content', 'chunking'], false));
     -- Whatever held the table until now may have changed it, or another generation serves.
     v := vecsync._vectorizer_to_change(name);
     next_name := format('generation %s of %s', v.generation + 1, v.name);
