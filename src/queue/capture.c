@@ -9,6 +9,10 @@
  * nothing behind.  Buffers are kept per subtransaction level: a rolled-back
  * savepoint forgets its keys, a released one hands them to its parent.
  *
+ * Every row that a user changes comes through here, so on the way of a row
+ * nothing is allocated, once its buffer has room, and nothing looked up that
+ * the row before has brought to light.
+ *
  * The entry's number is drawn (queue_append.c) while the transaction holds its
  * locks on the changed rows and has its xid.  queue_read.c relies on both.
  */
@@ -35,6 +39,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/typcache.h"
+#include "utils/uuid.h"
 
 #include "base/compat.h"
 #include "base/debug_point.h"
@@ -43,47 +48,54 @@
 /* Flush a buffer of keys when it reaches this size, however few rows it has. */
 #define CAPTURE_BUFFER_BYTES	(256 * 1024)
 
-/* How to take a key from a row of one table. */
+/* How to take a key from a row of one table.  Entries stay where they are for as long as the session. */
 typedef struct CaptureKey
 {
 	Oid			relid;			/* hash key */
 	bool		valid;
 	MemoryContext context;		/* what the output functions keep */
-	int			nvectorizers;	/* known to follow this table */
-	int			vectorizers[8];
+	int			ntriggers;		/* that are known to stand for a vectorizer of this table */
+	struct
+	{
+		Oid			oid;
+		int			vectorizer;
+	}			triggers[8];
 	int			nkeys;
 	AttrNumber	attnum[INDEX_MAX_KEYS];
 	FmgrInfo	output[INDEX_MAX_KEYS];
 } CaptureKey;
 
-/* Keys of one vectorizer and op noted at one level of one transaction. */
+/*
+ * Keys of one vectorizer and op noted at one level of one transaction; never more than one entry of the
+ * queue takes.  The keys are the entry's text[] already, but for its header.
+ */
 typedef struct CaptureBuffer
 {
 	struct CaptureBuffer *next;
+	int			level;			/* GetCurrentTransactionNestLevel() */
 	int			vectorizer;
 	char		op;				/* QUEUE_OP_KEYS or QUEUE_OP_FORCED */
 	int			rows;
 	int			nelems;
-	int			maxelems;
-	Size		bytes;
-	Datum	   *elems;			/* text, row after row */
+	bool		written;		/* by an inner level that is committing: to be emptied when it has */
+	Size		used;			/* bytes of keys, its header among them */
+	Size		room;
+	char	   *keys;
 } CaptureBuffer;
 
-/* One level of subtransaction that noted something. */
-typedef struct CaptureLevel
-{
-	struct CaptureLevel *outer;
-	int			level;			/* GetCurrentTransactionNestLevel() */
-	MemoryContext context;		/* buffers and keys */
-	CaptureBuffer *buffers;
-} CaptureLevel;
+/* The first buffer of keys; most transactions change a few rows. */
+#define CAPTURE_BUFFER_FIRST	256
+
+#define KEYS_HEADER				ARR_OVERHEAD_NONULLS(1)
 
 queue_commit_hook_type queue_commit_hook = NULL;
 
-static CaptureLevel *capture_top = NULL;
 uint64		queue_config_changes = 0;
+
+static CaptureBuffer *capture_buffers = NULL;	/* the innermost level first; in TopTransactionContext */
 static int	capture_changed = 0;	/* for the commit hook */
 static HTAB *capture_keys = NULL;
+static CaptureKey *capture_last_key = NULL; /* the one that was asked for last */
 
 PG_FUNCTION_INFO_V1(capture_trigger);
 PG_FUNCTION_INFO_V1(capture_differ);
@@ -141,9 +153,11 @@ static CaptureKey *
 capture_find_key(Relation rel)
 {
 	Oid			relid = RelationGetRelid(rel);
-	CaptureKey *entry;
+	CaptureKey *entry = capture_last_key;
 	bool		found;
 
+	if (entry != NULL && entry->relid == relid && entry->valid)
+		return entry;
 	if (capture_keys == NULL)
 	{
 		HASHCTL		ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(CaptureKey)};
@@ -166,6 +180,7 @@ capture_find_key(Relation rel)
 			MemoryContextDelete(entry->context);
 		*entry = fresh;
 	}
+	capture_last_key = entry;
 	return entry;
 }
 
@@ -196,98 +211,120 @@ vectorizer_source(int vectorizer)
 }
 
 /*
- * Anyone may put a trigger with any number on a table of his own: only the
- * vectorizer's table and its partitions count.
+ * The vectorizer that a trigger notes changes for; 0 if there is none.  Anyone may
+ * put a trigger with any number on a table of his own: only the vectorizer's table
+ * and its partitions count.
  */
-static bool
-captures_for(CaptureKey *key, Relation rel, int vectorizer)
+static int
+capture_vectorizer(CaptureKey *key, Relation rel, const Trigger *trigger)
 {
+	int			vectorizer;
 	Oid			source;
 
-	for (int i = 0; i < key->nvectorizers; i++)
-		if (key->vectorizers[i] == vectorizer)
-			return true;
+	for (int i = 0; i < key->ntriggers; i++)
+		if (key->triggers[i].oid == trigger->tgoid)
+			return key->triggers[i].vectorizer;
+	vectorizer = pg_strtoint32(trigger->tgargs[0]);
 	source = vectorizer_source(vectorizer);
 	if (source != RelationGetRelid(rel) &&
 		!(rel->rd_rel->relispartition &&
 		  list_member_oid(get_partition_ancestors(RelationGetRelid(rel)), source)))
-		return false;
-	if (key->nvectorizers < lengthof(key->vectorizers))
-		key->vectorizers[key->nvectorizers++] = vectorizer;
-	return true;
+		return 0;
+	if (key->ntriggers < lengthof(key->triggers))
+	{
+		key->triggers[key->ntriggers].oid = trigger->tgoid;
+		key->triggers[key->ntriggers++].vectorizer = vectorizer;
+	}
+	return vectorizer;
 }
 
 /* ---- buffers ---------------------------------------------------------------- */
 
-static CaptureLevel *
-capture_level(void)
-{
-	int			level = GetCurrentTransactionNestLevel();
-	CaptureLevel *fresh;
-	MemoryContext context;
-
-	if (capture_top != NULL && capture_top->level == level)
-		return capture_top;
-	context = AllocSetContextCreate(TopTransactionContext, "vecsync capture", ALLOCSET_DEFAULT_SIZES);
-	fresh = MemoryContextAllocZero(TopTransactionContext, sizeof(CaptureLevel));
-	fresh->outer = capture_top;
-	fresh->level = level;
-	fresh->context = context;
-	capture_top = fresh;
-	return fresh;
-}
-
+/* The buffer of one level, or NULL. */
 static CaptureBuffer *
-capture_buffer(CaptureLevel *level, int vectorizer, char op)
+find_buffer(int level, int vectorizer, char op)
 {
 	CaptureBuffer *buffer;
 
-	for (buffer = level->buffers; buffer != NULL; buffer = buffer->next)
-		if (buffer->vectorizer == vectorizer && buffer->op == op)
+	for (buffer = capture_buffers; buffer != NULL && buffer->level >= level; buffer = buffer->next)
+		if (buffer->level == level && buffer->vectorizer == vectorizer && buffer->op == op)
 			return buffer;
+	return NULL;
+}
 
-	buffer = MemoryContextAllocZero(level->context, sizeof(CaptureBuffer));
+static void
+empty_buffer(CaptureBuffer *buffer)
+{
+	buffer->rows = buffer->nelems = 0;
+	buffer->used = KEYS_HEADER;
+	buffer->written = false;
+}
+
+static CaptureBuffer *
+make_buffer(int level, int vectorizer, char op)
+{
+	CaptureBuffer *buffer = MemoryContextAlloc(TopTransactionContext, sizeof(CaptureBuffer));
+
+	buffer->level = level;
 	buffer->vectorizer = vectorizer;
 	buffer->op = op;
-	buffer->maxelems = 16;
-	buffer->elems = MemoryContextAlloc(level->context, buffer->maxelems * sizeof(Datum));
-	buffer->next = level->buffers;
-	level->buffers = buffer;
+	empty_buffer(buffer);
+	buffer->room = CAPTURE_BUFFER_FIRST;
+	buffer->keys = MemoryContextAlloc(TopTransactionContext, buffer->room);
+	buffer->next = capture_buffers;
+	capture_buffers = buffer;
 	return buffer;
 }
 
-/*
- * Turn a buffer into entries of the queue, under the current (sub)transaction.
- * One buffer may have gathered those of many subtransactions.
- */
-static void
-capture_write(CaptureBuffer *buffer)
+/* Room for some more bytes of keys. */
+static char *
+extend_buffer(CaptureBuffer *buffer, Size more)
 {
-	int			nkeys = buffer->rows > 0 ? buffer->nelems / buffer->rows : 0;
+	char	   *result;
 
-	for (int row = 0; row < buffer->rows; row += QUEUE_ENTRY_ROWS)
+	if (buffer->used + more > buffer->room)
 	{
-		int			rows = Min(QUEUE_ENTRY_ROWS, buffer->rows - row);
-		ArrayType  *keys = construct_array(buffer->elems + row * nkeys, rows * nkeys, TEXTOID, -1, false,
-										   TYPALIGN_INT);
+		Size		room = Max(buffer->room * 2, buffer->used + more);
 
-		(void) queue_append(buffer->vectorizer, buffer->op, rows, keys);
-		pfree(keys);
+		buffer->keys = repalloc(buffer->keys, room);
+		buffer->room = room;
 	}
-	for (int i = 0; i < buffer->nelems; i++)
-		pfree(DatumGetPointer(buffer->elems[i]));
-	buffer->rows = buffer->nelems = 0;
-	buffer->bytes = 0;
+	result = buffer->keys + buffer->used;
+	buffer->used += more;
+	return result;
+}
+
+/* Turn a buffer into an entry of the queue, under the current (sub)transaction. */
+static void
+write_buffer(CaptureBuffer *buffer)
+{
+	ArrayType  *keys = (ArrayType *) buffer->keys;
+
+	if (buffer->rows == 0)
+		return;
+	SET_VARSIZE(keys, buffer->used);
+	keys->ndim = 1;
+	keys->dataoffset = 0;		/* no nulls */
+	keys->elemtype = TEXTOID;
+	ARR_DIMS(keys)[0] = buffer->nelems;
+	ARR_LBOUND(keys)[0] = 1;
+	(void) queue_append(buffer->vectorizer, buffer->op, buffer->rows, keys);
+}
+
+/* Is it more than one entry takes? */
+static bool
+is_full(int rows, Size bytes)
+{
+	return rows >= QUEUE_ENTRY_ROWS || bytes >= CAPTURE_BUFFER_BYTES;
 }
 
 /* Has this transaction noted changes that are not in the queue yet? */
 bool
 queue_noted(int vectorizer)
 {
-	for (CaptureLevel *level = capture_top; level != NULL; level = level->outer)
-		for (CaptureBuffer *buffer = level->buffers; buffer != NULL; buffer = buffer->next)
-			if (buffer->vectorizer == vectorizer && buffer->rows > 0)
-				return true;
+	for (CaptureBuffer *buffer = capture_buffers; buffer != NULL; buffer = buffer->next)
+		if (buffer->vectorizer == vectorizer && buffer->rows > 0)
+			return true;
 	return false;
 }
 
@@ -295,10 +332,14 @@ queue_noted(int vectorizer)
 static void
 capture_flush(void)
 {
-	for (CaptureLevel *level = capture_top; level != NULL; level = level->outer)
-		for (CaptureBuffer *buffer = level->buffers; buffer != NULL; buffer = buffer->next)
-			capture_write(buffer);
+	for (CaptureBuffer *buffer = capture_buffers; buffer != NULL; buffer = buffer->next)
+	{
+		write_buffer(buffer);
+		empty_buffer(buffer);
+	}
 }
+
+/* ---- keys as texts ------------------------------------------------------------- */
 
 /* The key's text must mean the same to the worker, whatever the session's settings are. */
 char *
@@ -344,37 +385,98 @@ queue_key_string(FmgrInfo *output, Datum value)
 	return result;
 }
 
+/* One more element of the buffer's array. */
+static void
+add_text(CaptureBuffer *buffer, const char *data, Size length)
+{
+	Size		size = VARHDRSZ + length;
+	char	   *element = extend_buffer(buffer, INTALIGN(size));
+
+	SET_VARSIZE(element, size);
+	memcpy(VARDATA(element), data, length);
+	memset(element + size, 0, INTALIGN(size) - size);
+	buffer->nelems++;
+}
+
+static void
+add_uuid(CaptureBuffer *buffer, const pg_uuid_t *uuid)
+{
+	static const char hex[] = "0123456789abcdef";
+	char		string[2 * UUID_LEN + 4];
+	char	   *p = string;
+
+	for (int i = 0; i < UUID_LEN; i++)
+	{
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*p++ = '-';
+		*p++ = hex[uuid->data[i] >> 4];
+		*p++ = hex[uuid->data[i] & 0xF];
+	}
+	add_text(buffer, string, sizeof(string));
+}
+
+/* A key column's value.  What most keys are made of takes no output function; the texts are its. */
+static void
+add_value(CaptureBuffer *buffer, FmgrInfo *output, Datum value)
+{
+	char		number[MAXINT8LEN + 1];
+
+	switch (output->fn_oid)
+	{
+		case F_INT2OUT:
+			add_text(buffer, number, pg_itoa(DatumGetInt16(value), number));
+			break;
+		case F_INT4OUT:
+			add_text(buffer, number, pg_ltoa(DatumGetInt32(value), number));
+			break;
+		case F_INT8OUT:
+			add_text(buffer, number, pg_lltoa(DatumGetInt64(value), number));
+			break;
+		case F_UUID_OUT:
+			add_uuid(buffer, DatumGetUUIDP(value));
+			break;
+		case F_TEXTOUT:
+		case F_VARCHAROUT:
+		case F_BPCHAROUT:
+			{
+				text	   *string = DatumGetTextPP(value);
+
+				add_text(buffer, VARDATA_ANY(string), VARSIZE_ANY_EXHDR(string));
+			}
+			break;
+		default:
+			{
+				char	   *string = queue_key_string(output, value);
+
+				add_text(buffer, string, strlen(string));
+			}
+			break;
+	}
+}
+
+/* Note a row.  The memory of texts on their way is the server's for one call of a trigger. */
 static void
 capture_add(CaptureKey *key, int vectorizer, char op, TupleTableSlot *slot)
 {
-	CaptureLevel *level = capture_level();
-	CaptureBuffer *buffer = capture_buffer(level, vectorizer, op);
-	MemoryContext old = MemoryContextSwitchTo(level->context);
+	int			level = GetCurrentTransactionNestLevel();
+	CaptureBuffer *buffer = find_buffer(level, vectorizer, op);
 
-	if (buffer->nelems + key->nkeys > buffer->maxelems)
-	{
-		buffer->maxelems = Max(buffer->maxelems * 2, buffer->nelems + key->nkeys);
-		buffer->elems = repalloc(buffer->elems, buffer->maxelems * sizeof(Datum));
-	}
+	if (buffer == NULL)
+		buffer = make_buffer(level, vectorizer, op);
 	for (int i = 0; i < key->nkeys; i++)
 	{
 		bool		isnull;
 		Datum		value = slot_getattr(slot, key->attnum[i], &isnull);
-		char	   *string;
-		text	   *element;
 
 		Assert(!isnull);		/* a primary key's column */
-		string = queue_key_string(&key->output[i], value);
-		element = cstring_to_text(string);
-		pfree(string);
-		buffer->elems[buffer->nelems++] = PointerGetDatum(element);
-		buffer->bytes += VARSIZE(element);
+		add_value(buffer, &key->output[i], value);
 	}
 	buffer->rows++;
-	MemoryContextSwitchTo(old);
-
-	if (buffer->rows >= QUEUE_ENTRY_ROWS || buffer->bytes >= CAPTURE_BUFFER_BYTES)
-		capture_write(buffer);
+	if (is_full(buffer->rows, buffer->used))
+	{
+		write_buffer(buffer);
+		empty_buffer(buffer);
+	}
 }
 
 /* ---- the trigger -------------------------------------------------------------- */
@@ -397,19 +499,16 @@ capture_trigger(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("vecsync.capture() is a trigger function"),
 				errhint("Its triggers are made by vecsync.create_vectorizer()."));
-	vectorizer = pg_strtoint32(trigger->tg_trigger->tgargs[0]);
-
+	key = capture_find_key(trigger->tg_relation);
+	vectorizer = capture_vectorizer(key, trigger->tg_relation, trigger->tg_trigger);
+	if (vectorizer == 0)
+		return PointerGetDatum(NULL);
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
 	{
-		if (!captures_for(capture_find_key(trigger->tg_relation), trigger->tg_relation, vectorizer))
-			return PointerGetDatum(NULL);
 		(void) queue_append(vectorizer, QUEUE_OP_TRUNCATE, 0, construct_empty_array(TEXTOID));
 		return PointerGetDatum(NULL);
 	}
 
-	key = capture_find_key(trigger->tg_relation);
-	if (!captures_for(key, trigger->tg_relation, vectorizer))
-		return PointerGetDatum(NULL);
 	/* A row under a new key may have a vector of its own, while the digest is still of the key's last row. */
 	capture_add(key, vectorizer, TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? QUEUE_OP_FORCED : QUEUE_OP_KEYS,
 				trigger->tg_trigslot);
@@ -501,7 +600,7 @@ capture_xact_callback(XactEvent event, void *arg)
 			/* FALLTHROUGH */
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			capture_top = NULL; /* its memory goes with the transaction */
+			capture_buffers = NULL; /* their memory goes with the transaction */
 			capture_changed = 0;
 			break;
 		default:
@@ -509,40 +608,73 @@ capture_xact_callback(XactEvent event, void *arg)
 	}
 }
 
-/* The inner level's keys become the outer level's. */
+/*
+ * A level is about to commit.  Where its keys and the outer level's are too many for one entry, the outer
+ * level's become one now, for later we may not write: so a loop of subtransactions neither fills the memory
+ * nor makes an entry of each.  Should the commit fail, that entry goes with the level, and the keys stay.
+ */
 static void
-capture_merge(CaptureLevel *inner, int outer_level)
+make_room(int level)
 {
-	CaptureLevel *outer = inner->outer;
-
-	if (outer == NULL || outer->level < outer_level)
+	for (CaptureBuffer *inner = capture_buffers; inner != NULL && inner->level == level; inner = inner->next)
 	{
-		inner->level = outer_level;
-		return;
-	}
-	for (CaptureBuffer *from = inner->buffers; from != NULL; from = from->next)
-	{
-		CaptureBuffer *to;
-		MemoryContext old;
+		CaptureBuffer *outer = find_buffer(level - 1, inner->vectorizer, inner->op);
 
-		if (from->nelems == 0)
+		if (outer == NULL || !is_full(outer->rows + inner->rows, outer->used + inner->used))
 			continue;
-		to = capture_buffer(outer, from->vectorizer, from->op);
-		old = MemoryContextSwitchTo(outer->context);
-		if (to->nelems + from->nelems > to->maxelems)
-		{
-			to->maxelems = Max(to->maxelems * 2, to->nelems + from->nelems);
-			to->elems = repalloc(to->elems, to->maxelems * sizeof(Datum));
-		}
-		for (int i = 0; i < from->nelems; i++)
-			to->elems[to->nelems++] = PointerGetDatum(PG_DETOAST_DATUM_COPY(from->elems[i]));
-		to->rows += from->rows;
-		to->bytes += from->bytes;
-		MemoryContextSwitchTo(old);
+		write_buffer(outer);
+		outer->written = true;
+		DEBUG_POINT("capture_made_room");
 	}
-	capture_top = outer;
-	MemoryContextDelete(inner->context);
-	pfree(inner);
+}
+
+static void
+free_buffer(CaptureBuffer *buffer)
+{
+	pfree(buffer->keys);
+	pfree(buffer);
+}
+
+/* A level's keys become the outer level's. */
+static void
+merge_level(int level)
+{
+	CaptureBuffer **link = &capture_buffers;
+
+	while (*link != NULL && (*link)->level >= level)
+	{
+		CaptureBuffer *inner = *link;
+		CaptureBuffer *outer = find_buffer(level - 1, inner->vectorizer, inner->op);
+		Size		bytes = inner->used - KEYS_HEADER;
+
+		if (outer == NULL)
+		{
+			inner->level = level - 1;
+			link = &inner->next;
+			continue;
+		}
+		if (outer->written)
+			empty_buffer(outer);
+		memcpy(extend_buffer(outer, bytes), inner->keys + KEYS_HEADER, bytes);
+		outer->rows += inner->rows;
+		outer->nelems += inner->nelems;
+		*link = inner->next;
+		free_buffer(inner);
+	}
+}
+
+static void
+forget_level(int level)
+{
+	while (capture_buffers != NULL && capture_buffers->level >= level)
+	{
+		CaptureBuffer *buffer = capture_buffers;
+
+		capture_buffers = buffer->next;
+		free_buffer(buffer);
+	}
+	for (CaptureBuffer *buffer = capture_buffers; buffer != NULL; buffer = buffer->next)
+		buffer->written = false;
 }
 
 static void
@@ -550,21 +682,16 @@ capture_subxact_callback(SubXactEvent event, SubTransactionId subid, SubTransact
 {
 	int			level = GetCurrentTransactionNestLevel();
 
-	if (capture_top == NULL || capture_top->level < level)
-		return;
 	switch (event)
 	{
+		case SUBXACT_EVENT_PRE_COMMIT_SUB:
+			make_room(level);
+			break;
 		case SUBXACT_EVENT_COMMIT_SUB:
-			capture_merge(capture_top, level - 1);
+			merge_level(level);
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
-			{
-				CaptureLevel *gone = capture_top;
-
-				capture_top = gone->outer;
-				MemoryContextDelete(gone->context);
-				pfree(gone);
-			}
+			forget_level(level);
 			break;
 		default:
 			break;

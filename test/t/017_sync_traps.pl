@@ -69,6 +69,23 @@ sql(q{DO $$ BEGIN FOR i IN 100..3500 LOOP BEGIN INSERT INTO t VALUES (i, 'loop '
 cmp_ok(sql('SELECT coalesce(max(rows), 0) FROM vecsync.queue'), '<=', 1024, 'no entry of more than 1,024 rows');
 ok(VecsyncNode::settle($node, 't'), 'thousands of subtransactions');
 VecsyncNode::in_step($node, 't', 'body', 'in step');
+SKIP:
+{
+	skip 'needs DEBUG_POINTS=1', 3 unless ($node->psql('postgres', 'SHOW vecsync.debug_crash'))[0] == 0;
+	# it fails as it commits, with the outer level's keys in an entry of its own, as there were too many together
+	sql(q{DO $$ BEGIN
+		INSERT INTO t SELECT i, 'outer ' || i FROM generate_series(5001, 6000) i;
+		BEGIN
+			INSERT INTO t SELECT i, 'inner ' || i FROM generate_series(6001, 6100) i;
+			PERFORM set_config('vecsync.debug_crash', 'capture_made_room:error', true);
+		EXCEPTION WHEN internal_error THEN INSERT INTO t SELECT i, 'instead ' || i FROM generate_series(6201, 6210) i;
+		END;
+		INSERT INTO t VALUES (6301, 'after it');
+	END $$});
+	is(sql('SELECT count(*) FROM t WHERE id > 5000'), '1011', 'a subtransaction that fails as it commits');
+	ok(VecsyncNode::settle($node, 't'), 'settles');
+	VecsyncNode::in_step($node, 't', 'body', 'and takes no other keys along');
+}
 
 # ---- functions that are not for everybody ---------------------------------------------------
 sql(q{CREATE ROLE mallory LOGIN; SET ROLE mallory;
