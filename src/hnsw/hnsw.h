@@ -171,6 +171,34 @@ extern double hnsw_graph_scale(const HnswOpclass *opclass, double exact);
 
 /* ---- an open index ---- */
 
+/* To divide by a number known beforehand: multiply and shift. */
+typedef struct HnswDivisor
+{
+	uint64		factor;
+	int			shift;
+} HnswDivisor;
+
+/*
+ * For dividends up to HNSW_MAX_NODES: the factor is 2^shift / divisor, rounded
+ * up by less than one, which a dividend below 2^31 makes less than 2^shift / divisor.
+ */
+static inline HnswDivisor
+hnsw_divisor(uint32 divisor)
+{
+	HnswDivisor result = {.shift = 31};
+
+	while (result.shift < 63 && (UINT64CONST(1) << (result.shift - 31)) < divisor)
+		result.shift++;
+	result.factor = ((UINT64CONST(1) << result.shift) + divisor - 1) / divisor;
+	return result;
+}
+
+static inline uint32
+hnsw_divide(uint32 dividend, HnswDivisor divisor)
+{
+	return (uint32) (dividend * divisor.factor >> divisor.shift);
+}
+
 /*
  * What never changes about an index, copied out of the relation cache, which
  * may forget its own copy at any moment.
@@ -181,6 +209,9 @@ typedef struct HnswIndex
 	HnswOpclass opclass;
 	QuantSpec	spec;
 	HnswGeometry geometry;
+	HnswDivisor extent_divisor; /* nodes of an extent, slots of a page */
+	HnswDivisor sketch_divisor;
+	HnswDivisor node_divisor;
 	int			m;
 	int			ef_construction;
 	BlockNumber centroid_block;
@@ -237,25 +268,42 @@ hnsw_node_offset(const HnswGeometry *g, uint32 node)
 	return HNSW_NODE_START + node % g->extent_nodes % g->nodes_per_page * g->node_size;
 }
 
-/* A sketch slot, found once. */
+/* A slot, found once. */
 typedef struct HnswPlace
 {
 	uint32		node;
 	BlockNumber block;
 	uint32		offset;
+	Buffer		buffer;			/* where its page was last seen */
 } HnswPlace;
 
+/* The same as above, where it is done hundreds of times. */
 static inline HnswPlace
-hnsw_sketch_place(const HnswGeometry *g, uint32 node)
+hnsw_sketch_place(const HnswIndex *ix, uint32 node)
 {
-	uint32		extent = node / g->extent_nodes;
+	const HnswGeometry *g = &ix->geometry;
+	uint32		extent = hnsw_divide(node, ix->extent_divisor);
 	uint32		rest = node - extent * g->extent_nodes;
-	uint32		page = rest / g->sketches_per_page;
-	HnswPlace	place;
+	uint32		page = hnsw_divide(rest, ix->sketch_divisor);
+	HnswPlace	place = {.node = node};
 
-	place.node = node;
 	place.block = g->first_extent + extent * (g->extent_sketch_pages + g->extent_node_pages) + page;
 	place.offset = HNSW_SKETCH_START + (rest - page * g->sketches_per_page) * g->sketch_size;
+	return place;
+}
+
+static inline HnswPlace
+hnsw_node_place(const HnswIndex *ix, uint32 node)
+{
+	const HnswGeometry *g = &ix->geometry;
+	uint32		extent = hnsw_divide(node, ix->extent_divisor);
+	uint32		rest = node - extent * g->extent_nodes;
+	uint32		page = hnsw_divide(rest, ix->node_divisor);
+	HnswPlace	place = {.node = node};
+
+	place.block = g->first_extent + extent * (g->extent_sketch_pages + g->extent_node_pages) +
+		g->extent_sketch_pages + page;
+	place.offset = HNSW_NODE_START + (rest - page * g->nodes_per_page) * g->node_size;
 	return place;
 }
 

@@ -193,16 +193,6 @@ keep_nearest(HnswGraph *graph, int *count, HnswCandidate candidate)
 	return true;
 }
 
-/* The distance by a sketch. */
-static inline float
-sketch_distance(const HnswGraph *graph, const uint8 *sketch)
-{
-	QuantFactors factors;
-
-	memcpy(&factors, sketch, sizeof(QuantFactors));
-	return quant_sketch_distance(&graph->query, sketch + sizeof(QuantFactors), factors);
-}
-
 static inline void
 push_frontier(HnswGraph *graph, HnswCandidate candidate, int *count)
 {
@@ -247,12 +237,14 @@ update_entries(HnswGraph *graph, uint32 end)
 static int
 find_seeds(HnswGraph *graph, uint32 end, HnswCandidate *seeds)
 {
+	const uint8 *sketches[2 * ENTRY_MIN];
 	float		distances[2 * ENTRY_MIN];
 	int			count = 0;
 
 	update_entries(graph, end);
-	quant_sketch_distances(&graph->query, graph->entry_sketches, graph->sketch_bytes, graph->entry_count,
-						   distances);
+	for (int entry = 0; entry < graph->entry_count; entry++)
+		sketches[entry] = graph->entry_sketches + graph->sketch_bytes * entry + sizeof(QuantFactors);
+	quant_sketch_distances(&graph->query, sketches, graph->entry_count, distances);
 	for (int entry = 0; entry < graph->entry_count; entry++)
 	{
 		float		distance = distances[entry];
@@ -327,11 +319,16 @@ expand(HnswGraph *graph, uint32 id, uint32 *fresh)
 static void
 estimate(HnswGraph *graph, const uint32 *fresh, int fresh_count, int nearest_count, int *frontier_count)
 {
+	const uint8 *sketches[HNSW_MAX_NEIGHBORS];
+	float		distances[HNSW_MAX_NEIGHBORS];
+
+	for (int i = 0; i < fresh_count; i++)
+		sketches[i] = graph->sketches + graph->sketch_bytes * fresh[i] + sizeof(QuantFactors);
+	quant_sketch_distances(&graph->query, sketches, fresh_count, distances);
 	for (int i = 0; i < fresh_count; i++)
 	{
-		HnswCandidate candidate = {.node = fresh[i]};
+		HnswCandidate candidate = {distances[i], fresh[i]};
 
-		candidate.distance = sketch_distance(graph, graph->sketches + graph->sketch_bytes * fresh[i]);
 		if (nearest_count < graph->ef || candidate.distance <= graph->nearest[0].distance)
 			push_frontier(graph, candidate, frontier_count);
 	}

@@ -17,7 +17,7 @@
 typedef struct HnswCache
 {
 	HnswMetaPage meta;
-	float		floats[FLEXIBLE_ARRAY_MEMBER];	/* signs of the rotation, centroid */
+	uint32		words[FLEXIBLE_ARRAY_MEMBER];	/* signs of the rotation; the centroid's floats, if any */
 } HnswCache;
 
 void
@@ -59,6 +59,14 @@ choose_extent(HnswGeometry *g)
 	}
 }
 
+static void
+set_divisors(HnswIndex *ix)
+{
+	ix->extent_divisor = hnsw_divisor(ix->geometry.extent_nodes);
+	ix->sketch_divisor = hnsw_divisor(ix->geometry.sketches_per_page);
+	ix->node_divisor = hnsw_divisor(ix->geometry.nodes_per_page);
+}
+
 void
 hnsw_choose_layout(HnswIndex *ix, const HnswOpclass *opclass, int dims, int m, int ef_construction)
 {
@@ -79,6 +87,7 @@ hnsw_choose_layout(HnswIndex *ix, const HnswOpclass *opclass, int dims, int m, i
 	Assert(g->sketches_per_page > 0);
 	Assert(g->nodes_per_page > 0);
 	choose_extent(g);
+	set_divisors(ix);
 }
 
 void
@@ -254,11 +263,11 @@ read_centroid(Relation index, BlockNumber block, float *centroid, int dims)
 	}
 }
 
-/* How many floats of the cache are signs. */
+/* How many words of the cache follow the meta page. */
 static Size
-sign_floats(const QuantSpec *spec)
+cache_words(const HnswMetaPage *meta, const QuantSpec *spec)
 {
-	return spec->kind == QUANT_ROTATED ? (Size) QUANT_ROUNDS * spec->dims : 0;
+	return quant_sign_words(spec) + (meta->centroid_block != 0 ? spec->dims : 0);
 }
 
 static HnswCache *
@@ -268,29 +277,30 @@ load_cache(Relation index)
 	HnswCache  *cache;
 	QuantSpec	spec;
 	Size		signs;
+	Size		size;
 
 	hnsw_read_meta(index, &meta);
 	spec_from_meta(&spec, &meta);
 	quant_prepare(&spec, NULL);
 	if (!slots_are_sound(&meta, &spec))
 		hnsw_corrupted(index, HNSW_META_BLOCK, "meta page is damaged");
-	signs = sign_floats(&spec);
-	cache = palloc(offsetof(HnswCache, floats) + sizeof(float) * (signs + spec.dims));
+	signs = quant_sign_words(&spec);
+	size = offsetof(HnswCache, words) + sizeof(uint32) * cache_words(&meta, &spec);
+	cache = palloc(size);
 	cache->meta = meta;
 	if (signs > 0)
 	{
-		memcpy(cache->floats, spec.signs, sizeof(float) * signs);
+		memcpy(cache->words, spec.signs, sizeof(uint32) * signs);
 		pfree(spec.signs);
 	}
 	if (meta.centroid_block != 0)
-		read_centroid(index, meta.centroid_block, cache->floats + signs, spec.dims);
+		read_centroid(index, meta.centroid_block, (float *) (cache->words + signs), spec.dims);
 
 	/* Reading may have processed an invalidation: attach the copy last. */
 	if (index->rd_amcache != NULL)
 		pfree(index->rd_amcache);
-	index->rd_amcache = MemoryContextAlloc(index->rd_indexcxt,
-										   offsetof(HnswCache, floats) + sizeof(float) * (signs + spec.dims));
-	memcpy(index->rd_amcache, cache, offsetof(HnswCache, floats) + sizeof(float) * (signs + spec.dims));
+	index->rd_amcache = MemoryContextAlloc(index->rd_indexcxt, size);
+	memcpy(index->rd_amcache, cache, size);
 	return cache;
 }
 
@@ -299,8 +309,8 @@ void
 hnsw_open(HnswIndex *ix, Relation index)
 {
 	HnswCache  *cache = index->rd_amcache;
-	Size		signs;
-	float	   *floats;
+	Size		size;
+	uint32	   *words;
 
 	if (cache == NULL)
 		cache = load_cache(index);
@@ -311,17 +321,18 @@ hnsw_open(HnswIndex *ix, Relation index)
 	if (hnsw_column_dims(index, &ix->opclass) != (int) cache->meta.dims)
 		hnsw_corrupted(index, HNSW_META_BLOCK, "dimensions do not agree with the column");
 	ix->geometry = cache->meta.geometry;
+	set_divisors(ix);
 	ix->m = cache->meta.m;
 	ix->ef_construction = cache->meta.ef_construction;
 	ix->centroid_block = cache->meta.centroid_block;
 
 	spec_from_meta(&ix->spec, &cache->meta);
-	signs = sign_floats(&ix->spec);
-	floats = palloc(sizeof(float) * (signs + ix->spec.dims));
-	memcpy(floats, cache->floats, sizeof(float) * (signs + (ix->centroid_block != 0 ? ix->spec.dims : 0)));
-	quant_prepare(&ix->spec, floats);
+	size = sizeof(uint32) * cache_words(&cache->meta, &ix->spec);
+	words = palloc(size);
+	memcpy(words, cache->words, size);
+	quant_prepare(&ix->spec, words);
 	if (ix->centroid_block != 0)
-		ix->spec.centroid = floats + signs;
+		ix->spec.centroid = (const float *) (words + quant_sign_words(&ix->spec));
 	if (ix->spec.metric != ix->opclass.metric)
 		hnsw_corrupted(index, HNSW_META_BLOCK, "metric does not agree with the operator class");
 }

@@ -5,9 +5,10 @@
  * Of the hundreds of sketches a search compares, each is worth a few dozen
  * instructions: less than a pin and a lock.  They, and node slots, are read as
  * they lie in shared memory, which stays mapped whatever becomes of the
- * buffer, between two looks at the buffer's tag.  The page may be written to
- * meanwhile; it may even, between the two looks, leave the buffer and come
- * back to it.  What is read is thus a hint, good enough for an estimate that
+ * buffer: node slots between two looks at the buffer's tag, sketches before a
+ * single one.  The page may be written to meanwhile; it may even leave the
+ * buffer and come back to it between two looks, or have come just before a
+ * single one.  What is read is thus a hint, good enough for an estimate that
  * decides where to search next, and for what to prefetch.  Nothing that a
  * row could be lost by rests on it.
  */
@@ -48,6 +49,28 @@ hnsw_holds(const HnswHints *hints, BlockNumber block, Buffer buffer)
 		compat_tag_is(&descriptor->tag, &hints->key.file, MAIN_FORKNUM, block);
 }
 
+/* Where a page was last seen; InvalidBuffer when it cannot be read without a pin. */
+static inline Buffer
+hnsw_seen_in(const HnswIndex *ix, BlockNumber block)
+{
+	const HnswHints *hints = ix->hints;
+
+#ifdef USE_VALGRIND
+	/* Such a server declares the memory of unpinned buffers out of bounds. */
+	return InvalidBuffer;
+#endif
+	if (unlikely(hints == NULL || block >= hints->size))
+		return InvalidBuffer;
+	return Max(hints->buffers[block], InvalidBuffer);
+}
+
+/* A shared buffer's page.  The memory is always there, whatever it holds. */
+static inline const char *
+hnsw_page_in(Buffer buffer)
+{
+	return BufferBlocks + (Size) (buffer - 1) * BLCKSZ;
+}
+
 /*
  * A page to be read without a pin, or NULL when it must be pinned.  What has
  * been read counts once hnsw_peeked says that the page was there all the time.
@@ -55,20 +78,12 @@ hnsw_holds(const HnswHints *hints, BlockNumber block, Buffer buffer)
 static inline const char *
 hnsw_peek(const HnswIndex *ix, BlockNumber block)
 {
-	const HnswHints *hints = ix->hints;
-	Buffer		buffer;
+	Buffer		buffer = hnsw_seen_in(ix, block);
 
-#ifdef USE_VALGRIND
-	/* Such a server declares the memory of unpinned buffers out of bounds. */
-	return NULL;
-#endif
-	if (unlikely(hints == NULL || block >= hints->size))
-		return NULL;
-	buffer = hints->buffers[block];
-	if (unlikely(buffer <= 0 || !hnsw_holds(hints, block, buffer)))
+	if (unlikely(buffer == InvalidBuffer || !hnsw_holds(ix->hints, block, buffer)))
 		return NULL;
 	pg_read_barrier();
-	return BufferBlocks + (Size) (buffer - 1) * BLCKSZ;
+	return hnsw_page_in(buffer);
 }
 
 static inline bool
@@ -79,26 +94,23 @@ hnsw_peeked(const HnswIndex *ix, BlockNumber block)
 }
 
 /*
- * Bring a remembered page's descriptor and some of its bytes near; harmless
- * when the memory is stale.  Always inlined: as a function of its own it has
- * no effect that the compiler knows of, and calls of it are optimised away.
+ * Bring a slot's page's descriptor and so many bytes of the slot near, from
+ * where the page was last seen; harmless when the memory is stale.  Always
+ * inlined: as a function of its own it has no effect that the compiler knows
+ * of, and calls of it are optimised away.
  */
 static pg_attribute_always_inline void
-hnsw_prefetch(const HnswIndex *ix, BlockNumber block, uint32 offset, Size length)
+hnsw_prefetch(const HnswIndex *ix, HnswPlace *place, Size length)
 {
-	const HnswHints *hints = ix->hints;
-	Buffer		buffer;
-	char	   *page;
+	const char *slot;
 
-	if (unlikely(hints == NULL || block >= hints->size))
+	place->buffer = hnsw_seen_in(ix, place->block);
+	if (unlikely(place->buffer == InvalidBuffer))
 		return;
-	buffer = hints->buffers[block];
-	if (buffer <= 0)
-		return;
-	__builtin_prefetch(GetBufferDescriptor(buffer - 1));
-	page = BufferBlocks + (Size) (buffer - 1) * BLCKSZ + offset;
+	__builtin_prefetch(GetBufferDescriptor(place->buffer - 1));
+	slot = hnsw_page_in(place->buffer) + place->offset;
 	for (Size i = 0; i < length; i += 64)
-		__builtin_prefetch(page + i);
+		__builtin_prefetch(slot + i);
 }
 
 #endif							/* HNSW_PIN_H */

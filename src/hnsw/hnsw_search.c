@@ -28,6 +28,9 @@
 #define ENTRY_STRIDED_PAGES 8
 #define ENTRY_SEEDS			12
 
+/* Of one page at most. */
+#define MAX_SKETCHES		((HNSW_PAGE_END - HNSW_SKETCH_START) / HNSW_SKETCH_HEADER)
+
 /*
  * In standard deviations of a sketch's error, so that the search takes a
  * longer look by itself where distances crowd together: how far beyond what
@@ -134,15 +137,15 @@ push_frontier(HnswSearch *search, float distance, uint32 node)
 
 /* Whether a slot is a node of the graph; aliases hang on another's chain. */
 static inline bool
-is_node(const HnswSketch *sketch)
+is_node(uint8 flags)
 {
-	return (sketch->flags & HNSW_STATE_MASK) != HNSW_FREE && (sketch->flags & HNSW_ALIAS) == 0;
+	return (flags & HNSW_STATE_MASK) != HNSW_FREE && (flags & HNSW_ALIAS) == 0;
 }
 
 static inline uint32
-with_state(uint32 node, const HnswSketch *sketch)
+with_state(uint32 node, uint8 flags)
 {
-	return node | ((sketch->flags & HNSW_STATE_MASK) == HNSW_DEAD ? HNSW_DEAD_BIT : 0);
+	return node | ((flags & HNSW_STATE_MASK) == HNSW_DEAD ? HNSW_DEAD_BIT : 0);
 }
 
 /* The nearest of the sketches on one page, kept sorted in best. */
@@ -152,26 +155,29 @@ scan_entry_page(HnswSearch *search, uint32 first, uint32 end, HnswCandidate *bes
 	HnswIndex  *ix = search->ix;
 	const HnswGeometry *g = &ix->geometry;
 	Buffer		buffer = hnsw_read_page(ix, hnsw_sketch_block(g, first), HNSW_PAGE_SKETCH);
-	const char *slot = BufferGetPage(buffer) + hnsw_sketch_offset(g, first);
-	float		distances[(HNSW_PAGE_END - HNSW_SKETCH_START) / HNSW_SKETCH_HEADER];
+	const uint8 *slot = (const uint8 *) BufferGetPage(buffer) + hnsw_sketch_offset(g, first);
+	const uint8 *sketches[MAX_SKETCHES];
+	float		distances[MAX_SKETCHES];
 
-	quant_sketch_distances(&search->query, (const uint8 *) &((const HnswSketch *) slot)->factors,
-						   g->sketch_size, end - first, distances);
 	for (uint32 node = first; node < end; node++, slot += g->sketch_size)
+		sketches[node - first] = slot + HNSW_SKETCH_HEADER;
+	quant_sketch_distances(&search->query, sketches, end - first, distances);
+	for (uint32 node = first; node < end; node++)
 	{
-		const HnswSketch *sketch = (const HnswSketch *) slot;
 		float		distance = distances[node - first];
+		uint8		flags;
 		int			i;
 
 		if (likely(*count == ENTRY_SEEDS && distance >= best[ENTRY_SEEDS - 1].distance))
 			continue;
-		if (!is_node(sketch))
+		flags = ((const HnswSketch *) (sketches[node - first] - HNSW_SKETCH_HEADER))->flags;
+		if (!is_node(flags))
 			continue;
 		i = *count < ENTRY_SEEDS ? (*count)++ : ENTRY_SEEDS - 1;
 		for (; i > 0 && best[i - 1].distance > distance; i--)
 			best[i] = best[i - 1];
 		best[i].distance = distance;
-		best[i].node = with_state(node, sketch);
+		best[i].node = with_state(node, flags);
 	}
 	UnlockReleaseBuffer(buffer);
 	search->counters.estimates += end - first;
@@ -354,15 +360,16 @@ copy_node(HnswSearch *search, HnswCandidate candidate, HnswNode *node, NodeCopy 
  * looks odd, is read again with the page locked.  False when it has to be.
  */
 static inline bool
-peek_node(HnswSearch *search, HnswCandidate candidate, BlockNumber block, uint32 offset, NodeCopy *copy)
+peek_node(HnswSearch *search, HnswCandidate candidate, const HnswPlace *place, NodeCopy *copy)
 {
 	HnswIndex  *ix = search->ix;
-	const char *page = hnsw_peek(ix, block);
+	const char *page = hnsw_peek(ix, place->block);
 
 	if (unlikely(page == NULL))
 		return false;
-	copy_node(search, candidate, (HnswNode *) (page + offset), copy);
-	if (unlikely(copy->count > 2 * ix->m || copy->found.next != HNSW_NO_NODE || !hnsw_peeked(ix, block)))
+	copy_node(search, candidate, (HnswNode *) (page + place->offset), copy);
+	if (unlikely(copy->count > 2 * ix->m || copy->found.next != HNSW_NO_NODE ||
+				 !hnsw_peeked(ix, place->block)))
 		return false;
 	for (int i = 0; i < copy->count; i++)
 		if (unlikely(copy->neighbors[i] >= search->node_count))
@@ -371,19 +378,18 @@ peek_node(HnswSearch *search, HnswCandidate candidate, BlockNumber block, uint32
 }
 
 static void
-copy_locked_node(HnswSearch *search, HnswCandidate candidate, BlockNumber block, uint32 offset,
-				 NodeCopy *copy)
+copy_locked_node(HnswSearch *search, HnswCandidate candidate, const HnswPlace *place, NodeCopy *copy)
 {
 	HnswIndex  *ix = search->ix;
-	Buffer		buffer = hnsw_read_page(ix, block, HNSW_PAGE_NODE);
+	Buffer		buffer = hnsw_read_page(ix, place->block, HNSW_PAGE_NODE);
 
-	copy_node(search, candidate, (HnswNode *) (BufferGetPage(buffer) + offset), copy);
+	copy_node(search, candidate, (HnswNode *) (BufferGetPage(buffer) + place->offset), copy);
 	UnlockReleaseBuffer(buffer);
 	if (unlikely(copy->count > 2 * ix->m))
-		hnsw_corrupted(ix->rel, block, "too many neighbors");
+		hnsw_corrupted(ix->rel, place->block, "too many neighbors");
 	for (int i = 0; i < copy->count; i++)
 		if (unlikely(copy->neighbors[i] >= search->node_count) && !is_newer(search, copy->neighbors[i]))
-			hnsw_corrupted(ix->rel, block, "neighbor does not exist");
+			hnsw_corrupted(ix->rel, place->block, "neighbor does not exist");
 }
 
 /* Whether a node found at this distance may well lead to something nearer than what is there. */
@@ -421,14 +427,12 @@ static void
 read_node(HnswSearch *search, HnswCandidate candidate, bool found_before, HnswBatch *batch)
 {
 	HnswIndex  *ix = search->ix;
-	const HnswGeometry *g = &ix->geometry;
-	uint32		id = candidate.node & ~HNSW_DEAD_BIT;
-	BlockNumber block = hnsw_node_block(g, id);
-	uint32		offset = hnsw_node_offset(g, id);
+	Size		sketch_size = ix->geometry.sketch_size;
+	HnswPlace	place = hnsw_node_place(ix, candidate.node & ~HNSW_DEAD_BIT);
 	NodeCopy	copy;
 
-	if (unlikely(!peek_node(search, candidate, block, offset, &copy)))
-		copy_locked_node(search, candidate, block, offset, &copy);
+	if (unlikely(!peek_node(search, candidate, &place, &copy)))
+		copy_locked_node(search, candidate, &place, &copy);
 	batch->count = 0;
 	if (!found_before)
 	{
@@ -445,79 +449,71 @@ read_node(HnswSearch *search, HnswCandidate candidate, bool found_before, HnswBa
 	}
 	for (int i = 0; i < copy.count; i++)
 	{
-		HnswPlace	place;
+		HnswPlace  *sketch = &batch->places[batch->count];
 
 		if (!visit(search, copy.neighbors[i]))
 			continue;
-		place = hnsw_sketch_place(g, copy.neighbors[i]);
-		hnsw_prefetch(ix, place.block, place.offset, g->sketch_size);
-		batch->places[batch->count++] = place;
+		*sketch = hnsw_sketch_place(ix, copy.neighbors[i]);
+		hnsw_prefetch(ix, sketch, sketch_size);
+		batch->count++;
 	}
 }
 
-/* Estimate a node's distance by its sketch; false when the slot is no node of the graph. */
-static inline bool
-estimate(const HnswSearch *search, uint32 node, const HnswSketch *sketch, HnswCandidate *candidate)
+/* Put a node on the frontier, by a sketch that is read with its page locked. */
+static void
+read_locked_sketch(HnswSearch *search, const HnswPlace *place)
 {
-	candidate->node = with_state(node, sketch);
-	candidate->distance = quant_sketch_distance(&search->query, sketch->code, sketch->factors);
-	return is_node(sketch);
+	Buffer		buffer = hnsw_read_page(search->ix, place->block, HNSW_PAGE_SKETCH);
+	const HnswSketch *sketch = (const HnswSketch *) (BufferGetPage(buffer) + place->offset);
+	uint8		flags = sketch->flags;
+	float		distance = quant_sketch_distance(&search->query, sketch->code, sketch->factors);
+
+	UnlockReleaseBuffer(buffer);
+	if (is_node(flags))
+		push_frontier(search, distance, with_state(place->node, flags));
 }
 
-/* Estimate those from "first" to "end" of a batch, which share a page; false when it has to be pinned. */
-static inline bool
-peek_sketches(const HnswSearch *search, const HnswBatch *batch, int first, int end, HnswCandidate *candidates,
-			  bool *wanted)
-{
-	BlockNumber block = batch->places[first].block;
-	const char *page = hnsw_peek(search->ix, block);
-
-	if (unlikely(page == NULL))
-		return false;
-	for (int i = first; i < end; i++)
-	{
-		const HnswPlace *place = &batch->places[i];
-
-		wanted[i] = estimate(search, place->node, (const HnswSketch *) (page + place->offset),
-							 &candidates[i]);
-	}
-	return hnsw_peeked(search->ix, block);
-}
-
-/* Put the nodes of a batch on the frontier, and empty it. */
+/*
+ * Put the nodes of a batch on the frontier, and empty it.  Sketches are read
+ * where their pages were last seen, and count where these turn out to be there.
+ * A node passes for dead only on what a locked page says: nobody would look at
+ * its row again.
+ */
 static void
 read_sketches(HnswSearch *search, HnswBatch *batch)
 {
-	HnswIndex  *ix = search->ix;
-	HnswCandidate candidates[HNSW_MAX_NEIGHBORS];
-	bool		wanted[HNSW_MAX_NEIGHBORS];
-	int			end;
+	const HnswHints *hints = search->ix->hints;
+	const HnswPlace *places[HNSW_MAX_NEIGHBORS];
+	const uint8 *sketches[HNSW_MAX_NEIGHBORS];
+	float		distances[HNSW_MAX_NEIGHBORS];
+	int			seen = 0;
 
-	for (int first = 0; first < batch->count; first = end)
+	for (int i = 0; i < batch->count; i++)
 	{
-		BlockNumber block = batch->places[first].block;
-		bool		peeked;
+		const HnswPlace *place = &batch->places[i];
 
-		for (end = first + 1; end < batch->count && batch->places[end].block == block; end++)
-			;
-		peeked = peek_sketches(search, batch, first, end, candidates, wanted);
-		for (int i = first; i < end; i++)
+		if (unlikely(place->buffer == InvalidBuffer))
+			read_locked_sketch(search, place);
+		else
 		{
-			const HnswPlace *place = &batch->places[i];
+			const char *slot = hnsw_page_in(place->buffer) + place->offset;
 
-			/* A node passes for dead only on what a locked page says: nobody would look at its row again. */
-			if (unlikely(!peeked || (candidates[i].node & HNSW_DEAD_BIT) != 0))
-			{
-				Buffer		buffer = hnsw_read_page(ix, block, HNSW_PAGE_SKETCH);
-				Page		page = BufferGetPage(buffer);
-
-				wanted[i] = estimate(search, place->node, (const HnswSketch *) (page + place->offset),
-									 &candidates[i]);
-				UnlockReleaseBuffer(buffer);
-			}
-			if (wanted[i])
-				push_frontier(search, candidates[i].distance, candidates[i].node);
+			places[seen] = place;
+			sketches[seen++] = (const uint8 *) slot + HNSW_SKETCH_HEADER;
 		}
+	}
+	if (seen > 0)
+		quant_sketch_distances(&search->query, sketches, seen, distances);
+	pg_read_barrier();
+	for (int i = 0; i < seen; i++)
+	{
+		uint8		flags = ((const HnswSketch *) (sketches[i] - HNSW_SKETCH_HEADER))->flags;
+
+		if (unlikely(!hnsw_holds(hints, places[i]->block, places[i]->buffer) ||
+					 (flags & HNSW_STATE_MASK) == HNSW_DEAD))
+			read_locked_sketch(search, places[i]);
+		else if (is_node(flags))
+			push_frontier(search, distances[i], places[i]->node);
 	}
 	search->counters.estimates += batch->count;
 	batch->count = 0;
@@ -555,7 +551,6 @@ void
 hnsw_search_run(HnswSearch *search)
 {
 	HnswIndex  *ix = search->ix;
-	const HnswGeometry *g = &ix->geometry;
 	HnswBatch  *next = &search->batches[0];
 	HnswBatch  *last = &search->batches[1];
 
@@ -573,9 +568,9 @@ hnsw_search_run(HnswSearch *search)
 		next = swap;
 		if (search->frontier_count > 0)
 		{
-			uint32		node = search->frontier[0].node & ~HNSW_DEAD_BIT;
+			HnswPlace	place = hnsw_node_place(ix, search->frontier[0].node & ~HNSW_DEAD_BIT);
 
-			hnsw_prefetch(ix, hnsw_node_block(g, node), hnsw_node_offset(g, node), Min(g->node_size, 1024));
+			hnsw_prefetch(ix, &place, Min(ix->geometry.node_size, 1024));
 		}
 	}
 }

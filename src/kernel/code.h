@@ -36,15 +36,20 @@ typedef struct KernelCode
 							   size_t words);
 	/* The same for CODE_QUERY_PLANES planes of a and one of b. */
 	uint32_t	(*xor_query) (const uint64_t *a, const uint64_t *b, size_t words);
-	/* And for n of them, stride bytes (a multiple of 8) one from the next. */
-	void		(*xor_rows) (const uint64_t *a, const uint8_t *rows, size_t stride, size_t n, size_t words,
+	/* And for n of them, at addresses that are multiples of 8. */
+	void		(*xor_rows) (const uint64_t *a, const uint8_t *const *rows, size_t n, size_t words,
 							 uint32_t *sums);
 
 	/* The sum of |q - (low + step * code)|. */
 	float		(*l1_f32_u8) (const float *q, const uint8_t *code, float low, float step, size_t n);
 
-	/* Multiply by signs, 1 or -1. */
-	void		(*flip) (float *x, const float *sign, size_t n);
+	double		(*norm_squared) (const float *x, size_t n);
+	float		(*largest) (const float *x, size_t n);	/* of the absolute values */
+	void		(*scale) (float *x, double factor, size_t n);
+	void		(*subtract) (float *x, const float *y, size_t n);
+
+	/* Change the signs of those whose bit is set, the first one's the lowest of signs[0]. */
+	void		(*flip) (float *x, const uint32_t *signs, size_t n);
 
 	/* One Hadamard transform, scaled to keep lengths; n is a power of two. */
 	void		(*hadamard) (float *x, size_t n);
@@ -52,6 +57,9 @@ typedef struct KernelCode
 	/* code = round(x * factor), which the caller knows to lie within -127..127. */
 	void		(*to_i8) (const float *x, float factor, int8_t *code, size_t n);
 	void		(*to_i16) (const float *x, float factor, int16_t *code, size_t n);
+
+	/* level = the whole part of x * factor + shift, within 0..top; 0 for NaN. */
+	void		(*to_levels) (const float *x, float factor, float shift, int top, uint8_t *levels, size_t n);
 } KernelCode;
 
 /* The functions in use, once kernel_code_init() has been called. */

@@ -46,7 +46,7 @@ sum_ints(ints sum)
 
 typedef __m256i counts;
 
-/* Bits are counted four at a time by a table of 16 entries, then added up within each word. */
+/* Bits are counted four at a time by a table of 16 entries; each byte has a count of its own. */
 static inline counts
 add_bits(counts sum, const uint64_t *a, uint64_t b)
 {
@@ -58,13 +58,14 @@ add_bits(counts sum, const uint64_t *a, uint64_t b)
 	__m256i		low = _mm256_shuffle_epi8(bits, _mm256_and_si256(x, four));
 	__m256i		high = _mm256_shuffle_epi8(bits, _mm256_and_si256(_mm256_srli_epi16(x, 4), four));
 
-	return _mm256_add_epi64(sum, _mm256_sad_epu8(_mm256_add_epi8(low, high), _mm256_setzero_si256()));
+	return _mm256_add_epi8(sum, _mm256_add_epi8(low, high));
 }
 
 static inline uint32_t
 weigh(counts sum)
 {
-	__m256i		weighed = _mm256_sllv_epi64(sum, _mm256_setr_epi64x(0, 1, 2, 3));
+	__m256i		words = _mm256_sad_epu8(sum, _mm256_setzero_si256());
+	__m256i		weighed = _mm256_sllv_epi64(words, _mm256_setr_epi64x(0, 1, 2, 3));
 	__m128i		half = _mm_add_epi64(_mm256_castsi256_si128(weighed), _mm256_extracti128_si256(weighed, 1));
 
 	return (uint32_t) (_mm_cvtsi128_si64(half) + _mm_extract_epi64(half, 1));

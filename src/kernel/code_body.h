@@ -12,15 +12,19 @@
  *	load_i16, load_i8		CODE_ALIGN elements from an unaligned address, as words16
  *	add_products(sum, a, b)	sum plus the products of two words16
  *	sum_ints(sum)			the sum of an accumulator
- *	counts					a count for each of CODE_QUERY_PLANES planes
+ *	counts					a count for each of CODE_QUERY_PLANES planes, of COUNT_WORDS words at most
  *	add_bits(sum, a, b)		sum plus the counts of bits set in each word of a, exclusive-or b
  *	weigh(sum)				the sum of counts, each weighing twice as much as the one before
  */
 #include <math.h>
+#include <string.h>
 
 #include "kernel/code.h"
 
 #define FLOAT_SUMS 16
+
+/* As many words can be counted byte by byte, eight bits each time. */
+#define COUNT_WORDS 31
 
 static int32_t
 dot_i16_i8(const int16_t *q, const int8_t *code, size_t n)
@@ -83,18 +87,42 @@ xor_query(const uint64_t *a, const uint64_t *b, size_t words)
 	return sum[0] + 2 * sum[1] + 4 * sum[2] + 8 * sum[3];
 }
 
-/* Counting all planes at once pays where what it needs is set up for many rows. */
-static void
-xor_rows(const uint64_t *a, const uint8_t *rows, size_t stride, size_t n, size_t words, uint32_t *sums)
+/* With a number of words that the compiler knows, all of "a" stays in registers. */
+static inline __attribute__((always_inline)) void
+xor_rows_of(const uint64_t *a, const uint8_t *const *rows, size_t n, size_t words, uint32_t *sums)
 {
 	for (size_t i = 0; i < n; i++)
 	{
-		const uint64_t *b = (const uint64_t *) (rows + i * stride);
-		counts		sum = {0};
+		const uint64_t *b = (const uint64_t *) rows[i];
+		uint32_t	result = 0;
 
-		for (size_t w = 0; w < words; w++)
-			sum = add_bits(sum, a + w * CODE_QUERY_PLANES, b[w]);
-		sums[i] = weigh(sum);
+		for (size_t start = 0; start < words; start += COUNT_WORDS)
+		{
+			size_t		end = words - start > COUNT_WORDS ? start + COUNT_WORDS : words;
+			counts		sum = {0};
+
+			for (size_t w = start; w < end; w++)
+				sum = add_bits(sum, a + w * CODE_QUERY_PLANES, b[w]);
+			result += weigh(sum);
+		}
+		sums[i] = result;
+	}
+}
+
+/* Counting all planes at once pays where what it needs is set up for many rows. */
+static void
+xor_rows(const uint64_t *a, const uint8_t *const *rows, size_t n, size_t words, uint32_t *sums)
+{
+	switch (words)
+	{
+		case 384 / 64:
+			xor_rows_of(a, rows, n, 384 / 64, sums);
+			break;
+		case 768 / 64:
+			xor_rows_of(a, rows, n, 768 / 64, sums);
+			break;
+		default:
+			xor_rows_of(a, rows, n, words, sums);
 	}
 }
 
@@ -203,11 +231,74 @@ hadamard(float *x, size_t n)
 		hadamard_stride(x, n, stride);
 }
 
+static double
+norm_squared(const float *x, size_t n)
+{
+	double		sum[FLOAT_SUMS] = {0};
+	double		result = 0;
+
+	for (size_t i = 0; i + FLOAT_SUMS <= n; i += FLOAT_SUMS)
+		for (size_t j = 0; j < FLOAT_SUMS; j++)
+			sum[j] += (double) x[i + j] * (double) x[i + j];
+	for (size_t i = n - n % FLOAT_SUMS; i < n; i++)
+		result += (double) x[i] * (double) x[i];
+	for (size_t j = 0; j < FLOAT_SUMS; j++)
+		result += sum[j];
+	return result;
+}
+
+static float
+largest(const float *x, size_t n)
+{
+	float		most[FLOAT_SUMS] = {0};
+	float		result = 0;
+
+	for (size_t i = 0; i + FLOAT_SUMS <= n; i += FLOAT_SUMS)
+		for (size_t j = 0; j < FLOAT_SUMS; j++)
+			most[j] = fabsf(x[i + j]) > most[j] ? fabsf(x[i + j]) : most[j];
+	for (size_t i = n - n % FLOAT_SUMS; i < n; i++)
+		result = fabsf(x[i]) > result ? fabsf(x[i]) : result;
+	for (size_t j = 0; j < FLOAT_SUMS; j++)
+		result = most[j] > result ? most[j] : result;
+	return result;
+}
+
 static void
-flip(float *restrict x, const float *restrict sign, size_t n)
+scale(float *x, double factor, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		x[i] *= sign[i];
+		x[i] = (float) (x[i] * factor);
+}
+
+static void
+subtract(float *restrict x, const float *restrict y, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		x[i] -= y[i];
+}
+
+static inline void
+flip_some(float *x, uint32_t signs, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+	{
+		uint32_t	bits;
+
+		memcpy(&bits, x + i, sizeof(bits));
+		bits ^= signs << (31 - i) & UINT32_C(0x80000000);
+		memcpy(x + i, &bits, sizeof(bits));
+	}
+}
+
+static void
+flip(float *x, const uint32_t *signs, size_t n)
+{
+	size_t		i = 0;
+
+	for (; i + 32 <= n; i += 32)
+		flip_some(x + i, signs[i / 32], 32);
+	if (i < n)
+		flip_some(x + i, signs[i / 32], n - i);
 }
 
 static void
@@ -232,6 +323,19 @@ to_i16(const float *x, float factor, int16_t *code, size_t n)
 	}
 }
 
+static void
+to_levels(const float *x, float factor, float shift, int top, uint8_t *levels, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+	{
+		float		v = x[i] * factor + shift;
+
+		v = v > 0 ? v : 0;
+		v = v < (float) top ? v : (float) top;
+		levels[i] = (uint8_t) (int32_t) v;
+	}
+}
+
 static const KernelCode functions = {
 	.dot_i16_i8 = dot_i16_i8,
 	.dot_i8_i8 = dot_i8_i8,
@@ -239,10 +343,15 @@ static const KernelCode functions = {
 	.xor_query = xor_query,
 	.xor_rows = xor_rows,
 	.l1_f32_u8 = l1_f32_u8,
+	.norm_squared = norm_squared,
+	.largest = largest,
+	.scale = scale,
+	.subtract = subtract,
 	.flip = flip,
 	.hadamard = hadamard,
 	.to_i8 = to_i8,
 	.to_i16 = to_i16,
+	.to_levels = to_levels,
 };
 
 const KernelCode *const CODE_TABLE = &functions;

@@ -46,7 +46,7 @@ add_products(ints sum, words16 a, words16 b)
 
 #define sum_ints(sum) vaddvq_s32(sum)
 
-typedef uint64x2x2_t counts;
+typedef uint8x16x2_t counts;
 
 static inline counts
 add_bits(counts sum, const uint64_t *a, uint64_t b)
@@ -54,9 +54,8 @@ add_bits(counts sum, const uint64_t *a, uint64_t b)
 	for (int i = 0; i < 2; i++)
 	{
 		uint64x2_t	x = veorq_u64(vld1q_u64(a + 2 * i), vdupq_n_u64(b));
-		uint16x8_t	bits = vpaddlq_u8(vcntq_u8(vreinterpretq_u8_u64(x)));
 
-		sum.val[i] = vpadalq_u32(sum.val[i], vpaddlq_u16(bits));
+		sum.val[i] = vaddq_u8(sum.val[i], vcntq_u8(vreinterpretq_u8_u64(x)));
 	}
 	return sum;
 }
@@ -64,8 +63,15 @@ add_bits(counts sum, const uint64_t *a, uint64_t b)
 static inline uint32_t
 weigh(counts sum)
 {
-	return (uint32_t) (vgetq_lane_u64(sum.val[0], 0) + 2 * vgetq_lane_u64(sum.val[0], 1) +
-					   4 * vgetq_lane_u64(sum.val[1], 0) + 8 * vgetq_lane_u64(sum.val[1], 1));
+	uint32_t	result = 0;
+
+	for (int i = 0; i < 2; i++)
+	{
+		uint64x2_t	words = vpaddlq_u32(vpaddlq_u16(vpaddlq_u8(sum.val[i])));
+
+		result += (uint32_t) (vgetq_lane_u64(words, 0) + 2 * vgetq_lane_u64(words, 1)) << (2 * i);
+	}
+	return result;
 }
 
 #include "kernel/code_body.h"

@@ -52,7 +52,7 @@ typedef struct QuantSpec
 
 	Size		sketch_bytes;
 	Size		code_bytes;
-	float	   *signs;			/* QUANT_ROUNDS times dims, 1 or -1 */
+	uint32	   *signs;			/* what each round of the rotation flips: see quant_sign_words */
 	int			hadamard;		/* width of the transforms: a power of two */
 } QuantSpec;
 
@@ -97,7 +97,7 @@ typedef struct QuantCodes
  * the caller has not kept those of an earlier call.
  */
 extern void quant_choose(QuantSpec *spec, QuantMetric metric, int dims, Size sketch_room, Size code_room);
-extern void quant_prepare(QuantSpec *spec, float *signs);
+extern void quant_prepare(QuantSpec *spec, uint32 *signs);
 
 /* The value to code is an array of dims floats, or of (dims + 7) / 8 bytes of bits. */
 extern void quant_init_codes(const QuantSpec *spec, QuantCodes *codes);
@@ -113,8 +113,8 @@ extern bool quant_normalize(float *x, int dims);
 
 extern float quant_sketch_distance(const QuantQuery *query, const uint8 *sketch, QuantFactors factors);
 
-/* To count sketches, each right behind its factors and stride bytes, a multiple of 8, from the next. */
-extern void quant_sketch_distances(const QuantQuery *query, const uint8 *factors, Size stride, int count,
+/* To count sketches, each right behind its factors, at addresses that are multiples of 8. */
+extern void quant_sketch_distances(const QuantQuery *query, const uint8 *const *sketches, int count,
 								   float *distances);
 
 extern float quant_code_distance(const QuantQuery *query, const uint8 *code, QuantFactors factors);
@@ -128,6 +128,13 @@ extern float quant_slack(const QuantQuery *query, QuantFactors factors, float di
 
 /* One standard deviation of the distance by sketch, for a vector with these factors. */
 extern float quant_sketch_error(const QuantQuery *query, QuantFactors factors);
+
+/* A bit for each dimension and round, set where the sign changes; each round's begin with a word. */
+static inline Size
+quant_sign_words(const QuantSpec *spec)
+{
+	return spec->kind == QUANT_ROTATED ? (Size) QUANT_ROUNDS * ((spec->dims + 31) / 32) : 0;
+}
 
 static inline bool
 quant_has_code(const QuantSpec *spec)

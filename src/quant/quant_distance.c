@@ -109,25 +109,31 @@ quant_sketch_distance(const QuantQuery *query, const uint8 *sketch, QuantFactors
 }
 
 void
-quant_sketch_distances(const QuantQuery *query, const uint8 *factors, Size stride, int count,
-					   float *distances)
+quant_sketch_distances(const QuantQuery *query, const uint8 *const *sketches, int count, float *distances)
 {
 	const QuantSpec *spec = query->spec;
-	bool		at_once = spec->kind == QUANT_ROTATED && spec->sketch_bits == 1;
-	const uint8 *sketch = factors + sizeof(QuantFactors);
 	uint32		differing[AT_ONCE];
+	QuantFactors factors;
 
-	for (int i = 0; i < count; i++)
+	if (spec->kind != QUANT_ROTATED || spec->sketch_bits != 1)
 	{
-		QuantFactors own;
+		for (int i = 0; i < count; i++)
+		{
+			memcpy(&factors, sketches[i] - sizeof(QuantFactors), sizeof(QuantFactors));
+			distances[i] = quant_sketch_distance(query, sketches[i], factors);
+		}
+		return;
+	}
+	for (int start = 0; start < count; start += AT_ONCE)
+	{
+		int			end = Min(start + AT_ONCE, count);
 
-		if (at_once && i % AT_ONCE == 0)
-			kernel_code.xor_rows(query->planes, sketch, stride, Min(AT_ONCE, count - i),
-								 (spec->dims + 63) / 64, differing);
-		memcpy(&own, sketch - sizeof(QuantFactors), sizeof(QuantFactors));
-		distances[i] = at_once ? from_differing(query, (float) differing[i % AT_ONCE], own) :
-			quant_sketch_distance(query, sketch, own);
-		sketch += stride;
+		kernel_code.xor_rows(query->planes, sketches + start, end - start, (spec->dims + 63) / 64, differing);
+		for (int i = start; i < end; i++)
+		{
+			memcpy(&factors, sketches[i] - sizeof(QuantFactors), sizeof(QuantFactors));
+			distances[i] = from_differing(query, (float) differing[i - start], factors);
+		}
 	}
 }
 

@@ -84,7 +84,7 @@ next_random(uint64 *state)
 }
 
 void
-quant_prepare(QuantSpec *spec, float *signs)
+quant_prepare(QuantSpec *spec, uint32 *signs)
 {
 	uint64		state = spec->seed;
 
@@ -109,39 +109,24 @@ quant_prepare(QuantSpec *spec, float *signs)
 			spec->signs = signs;
 			if (signs != NULL)
 				break;
-			spec->signs = palloc(sizeof(float) * QUANT_ROUNDS * spec->dims);
-			for (int i = 0; i < QUANT_ROUNDS * spec->dims; i++)
-				spec->signs[i] = (next_random(&state) & 1) ? 1.0f : -1.0f;
+			spec->signs = palloc0(sizeof(uint32) * quant_sign_words(spec));
+			signs = spec->signs;
+			for (int round = 0; round < QUANT_ROUNDS; round++, signs += (spec->dims + 31) / 32)
+				for (int i = 0; i < spec->dims; i++)
+					if ((next_random(&state) & 1) == 0)
+						signs[i / 32] |= (uint32) 1 << (i % 32);
 			break;
 	}
-}
-
-/* Summed up in four parts, which need not wait for each other. */
-static double
-norm_squared(const float *x, int n)
-{
-	double		sum[4] = {0};
-	int			i = 0;
-
-	for (; i + 4 <= n; i += 4)
-		for (int j = 0; j < 4; j++)
-			sum[j] += (double) x[i + j] * (double) x[i + j];
-	for (; i < n; i++)
-		sum[0] += (double) x[i] * (double) x[i];
-	return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 bool
 quant_normalize(float *x, int dims)
 {
-	double		norm = sqrt(norm_squared(x, dims));
-	double		factor;
+	double		norm = sqrt(kernel_code.norm_squared(x, dims));
 
 	if (norm == 0)
 		return false;
-	factor = 1 / norm;
-	for (int i = 0; i < dims; i++)
-		x[i] = (float) (x[i] * factor);
+	kernel_code.scale(x, 1 / norm, dims);
 	return true;
 }
 
@@ -153,13 +138,13 @@ quant_normalize(float *x, int dims)
 static void
 rotate(const QuantSpec *spec, float *x)
 {
-	const float *sign = spec->signs;
+	const uint32 *signs = spec->signs;
 
 	for (int round = 0; round < QUANT_ROUNDS; round++)
 	{
-		kernel_code.flip(x, sign, spec->dims);
+		kernel_code.flip(x, signs, spec->dims);
 		kernel_code.hadamard((round % 2) ? x + (spec->dims - spec->hadamard) : x, spec->hadamard);
-		sign += spec->dims;
+		signs += (spec->dims + 31) / 32;
 	}
 }
 
@@ -173,8 +158,7 @@ transform(const QuantSpec *spec, const float *value, float *x)
 	if (spec->kind != QUANT_ROTATED)
 		return;
 	if (spec->centroid != NULL)
-		for (int i = 0; i < spec->dims; i++)
-			x[i] -= spec->centroid[i];
+		kernel_code.subtract(x, spec->centroid, spec->dims);
 	rotate(spec, x);
 }
 
@@ -186,16 +170,6 @@ to_float(double value)
 	return value < -FLT_MAX ? -FLT_MAX : (float) value;
 }
 
-static float
-largest(const float *x, int n)
-{
-	float		result = 0;
-
-	for (int i = 0; i < n; i++)
-		result = Max(result, fabsf(x[i]));
-	return result;
-}
-
 /* The lowest bits of eight bytes, the first byte's lowest. */
 static inline uint64
 low_bits(uint64 bytes)
@@ -203,12 +177,21 @@ low_bits(uint64 bytes)
 	return (bytes & UINT64CONST(0x0101010101010101)) * UINT64CONST(0x0102040810204080) >> 56;
 }
 
+/* Add up the inner product of x with odd numbers, in four parts, which need not wait for each other. */
+static void
+add_products(const float *x, const uint8 *levels, int top, int n, double *sum)
+{
+	for (int i = 0; i < n; i++)
+		sum[i % 4] += (double) x[i] * (2 * levels[i] - top);
+}
+
 /*
  * Bit planes of odd numbers near x / scale.  Plane k of word w is
- * planes[w * bits + k].  Returns the inner product of x with the numbers.
+ * planes[w * bits + k].  "product", where it is wanted, becomes the inner
+ * product of x with the numbers.
  */
-static double
-to_planes(const float *x, int n, int bits, float scale, uint64 *planes)
+static void
+to_planes(const float *x, int n, int bits, float scale, uint64 *planes, double *product)
 {
 	int			top = (1 << bits) - 1;
 	float		factor = scale > 0 ? 0.5f / scale : 0;
@@ -219,15 +202,9 @@ to_planes(const float *x, int n, int bits, float scale, uint64 *planes)
 		int			count = Min(64, n - w * 64);
 		uint8		levels[64] = {0};
 
-		for (int i = 0; i < count; i++)
-		{
-			float		value = x[w * 64 + i];
-			float		shifted = value * factor + 0.5f * (top + 1);
-			int			level = shifted > 0 ? (shifted < top ? (int) shifted : top) : 0;
-
-			levels[i] = (uint8) level;
-			sum[i % 4] += (double) value * (2 * level - top);
-		}
+		kernel_code.to_levels(x + w * 64, factor, 0.5f * (top + 1), top, levels, count);
+		if (product != NULL)
+			add_products(x + w * 64, levels, top, count, sum);
 		for (int k = 0; k < bits; k++)
 		{
 			uint64		plane = 0;
@@ -245,7 +222,8 @@ to_planes(const float *x, int n, int bits, float scale, uint64 *planes)
 			planes[w * bits + k] = plane;
 		}
 	}
-	return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+	if (product != NULL)
+		*product = (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 /* The scale of planes for values with the spread of x. */
@@ -253,7 +231,7 @@ static float
 planes_scale(const float *x, int n, int bits, double squared)
 {
 	if (bits > MAX_PLANES)
-		return largest(x, n) / (float) ((1 << bits) - 1);
+		return kernel_code.largest(x, n) / (float) ((1 << bits) - 1);
 	return (float) sqrt(squared / n) * plane_step[bits] / 2;
 }
 
@@ -272,9 +250,10 @@ encode_sketch(const QuantSpec *spec, const float *x, double squared, QuantCodes 
 {
 	int			bits = spec->sketch_bits;
 	float		scale = planes_scale(x, spec->dims, bits, squared);
+	double		product;
 
-	codes->sketch_factors = make_factors(squared,
-										 to_planes(x, spec->dims, bits, scale, (uint64 *) codes->sketch));
+	to_planes(x, spec->dims, bits, scale, (uint64 *) codes->sketch, &product);
+	codes->sketch_factors = make_factors(squared, product);
 }
 
 static void
@@ -285,7 +264,7 @@ encode_code(const QuantSpec *spec, const float *x, double squared, QuantCodes *c
 
 	if (spec->code_bits == 8)
 	{
-		float		top = largest(x, n);
+		float		top = kernel_code.largest(x, n);
 		int8	   *code = (int8 *) codes->code;
 		float		factor = top > 0 ? 127.0f / top : 0;
 
@@ -298,8 +277,9 @@ encode_code(const QuantSpec *spec, const float *x, double squared, QuantCodes *c
 			sum += (double) x[i] * code[i];
 	}
 	else
-		sum = to_planes(x, n, spec->code_bits,
-						planes_scale(x, n, spec->code_bits, norm_squared(x, n)), (uint64 *) codes->code);
+		to_planes(x, n, spec->code_bits,
+				  planes_scale(x, n, spec->code_bits, kernel_code.norm_squared(x, n)), (uint64 *) codes->code,
+				  &sum);
 	codes->code_factors = make_factors(squared, sum);
 }
 
@@ -350,7 +330,7 @@ quant_init_codes(const QuantSpec *spec, QuantCodes *codes)
 static void
 encode_rotated(const QuantSpec *spec, const float *x, QuantCodes *codes)
 {
-	double		squared = norm_squared(x, spec->dims);
+	double		squared = kernel_code.norm_squared(x, spec->dims);
 
 	encode_sketch(spec, x, squared, codes);
 	encode_code(spec, x, squared, codes);
@@ -434,19 +414,19 @@ quant_set_query(QuantQuery *query, const void *value)
 		return;
 	}
 	transform(spec, value, query->x);
-	squared = norm_squared(query->x, spec->dims);
+	squared = kernel_code.norm_squared(query->x, spec->dims);
 	query->norm_squared = to_float(squared);
 	query->norm = to_float(sqrt(squared));
 	if (spec->kind != QUANT_ROTATED)
 		return;
 
 	query->plane_scale = planes_scale(query->x, spec->dims, CODE_QUERY_PLANES, squared);
-	to_planes(query->x, spec->dims, CODE_QUERY_PLANES, query->plane_scale, query->planes);
+	to_planes(query->x, spec->dims, CODE_QUERY_PLANES, query->plane_scale, query->planes, NULL);
 	query->sketch_base = (float) spec->dims * plane_sum * ((1 << spec->sketch_bits) - 1);
 	query->sketch_scale = query->plane_scale;
 	if (spec->code_bits == 8)
 	{
-		top = largest(query->x, spec->code_dims);
+		top = kernel_code.largest(query->x, spec->code_dims);
 		query->word_scale = top / WORD_MAX;
 		kernel_code.to_i16(query->x, query->word_scale > 0 && WORD_MAX / top <= FLT_MAX ? WORD_MAX / top : 0,
 						   query->words, spec->code_dims);
@@ -454,6 +434,6 @@ quant_set_query(QuantQuery *query, const void *value)
 	else
 	{
 		query->fine_scale = planes_scale(query->x, spec->code_dims, FINE_PLANES, 0);
-		to_planes(query->x, spec->code_dims, FINE_PLANES, query->fine_scale, query->fine_planes);
+		to_planes(query->x, spec->code_dims, FINE_PLANES, query->fine_scale, query->fine_planes, NULL);
 	}
 }

@@ -96,11 +96,12 @@ test_planes(const KernelCode *k, const char *level)
 {
 	static uint64_t a[64 * 8],
 				b[64 * 8];
+	const uint8_t *rows[7];
 	uint32_t	sums[7];
 
 	for (int round = 0; round < 100; round++)
 	{
-		size_t		words = random_bits() % 65;
+		size_t		words = round % 4 == 0 ? 6 : round % 4 == 1 ? 12 : random_bits() % 65;
 		size_t		planes_a = 1 + random_bits() % 8;
 		size_t		planes_b = 1 + random_bits() % 4;
 
@@ -112,7 +113,9 @@ test_planes(const KernelCode *k, const char *level)
 		failures += k->xor_planes(a, planes_a, b, planes_b, words) !=
 			plain_planes(a, planes_a, b, planes_b, words);
 		failures += k->xor_query(a, b, words) != plain_planes(a, CODE_QUERY_PLANES, b, 1, words);
-		k->xor_rows(a, (const uint8_t *) b, 8 * (words + 1), 7, words, sums);
+		for (int i = 0; i < 7; i++)
+			rows[i] = (const uint8_t *) (b + i * (words + 1));
+		k->xor_rows(a, rows, 7, words, sums);
 		for (int i = 0; i < 7; i++)
 			failures += sums[i] != plain_planes(a, CODE_QUERY_PLANES, b + i * (words + 1), 1, words);
 	}
@@ -186,6 +189,68 @@ test_transforms(const KernelCode *k, const char *level)
 	finish(level, "Hadamard transform and rounding");
 }
 
+static void
+test_preparation(const KernelCode *k, const char *level)
+{
+	static float x[MAX_LENGTH],
+				y[MAX_LENGTH],
+				z[MAX_LENGTH];
+	static uint32_t signs[MAX_LENGTH / 32];
+	static uint8_t levels[MAX_LENGTH + 1];
+
+	for (int round = 0; round < 100; round++)
+	{
+		size_t		n = random_bits() % (MAX_LENGTH + 1);
+		int			top = (1 << (1 + round % 4)) - 1;
+		float		factor = round % 10 == 0 ? 1e30f : 1.5f;
+		double		squares = 0;
+		float		most = 0;
+
+		for (size_t i = 0; i < n; i++)
+		{
+			x[i] = random_float();
+			y[i] = random_float();
+			squares += (double) x[i] * x[i];
+			most = fmaxf(most, fabsf(x[i]));
+		}
+		for (size_t i = 0; i < MAX_LENGTH / 32; i++)
+			signs[i] = (uint32_t) random_bits();
+		failures += fabs(k->norm_squared(x, n) - squares) > 1e-12 * squares;
+		failures += k->largest(x, n) != most;
+
+		memcpy(z, x, sizeof(x));
+		k->subtract(z, y, n);
+		for (size_t i = 0; i < n; i++)
+			failures += z[i] != x[i] - y[i];
+		memcpy(z, x, sizeof(x));
+		k->scale(z, 1 / 3.0, n);
+		for (size_t i = 0; i < n; i++)
+			failures += z[i] != (float) (x[i] * (1 / 3.0));
+		memcpy(z, x, sizeof(x));
+		k->flip(z, signs, n);
+		for (size_t i = 0; i < MAX_LENGTH; i++)
+			failures += z[i] != (i < n && (signs[i / 32] >> i % 32 & 1) != 0 ? -x[i] : x[i]);
+
+		/* Nothing is written beyond the end, and what is no number becomes the lowest level. */
+		if (n > 0)
+			x[n - 1] = NAN;
+		levels[n] = 99;
+		k->to_levels(x, factor, 0.5f * (float) (top + 1), top, levels, n);
+		failures += levels[n] != 99 || (n > 0 && levels[n - 1] != 0);
+		for (size_t i = 0; i + 1 < n; i++)
+		{
+			double		v = (double) x[i] * factor + 0.5 * (top + 1);
+			int			level = v <= 0 ? 0 : v >= top ? top : (int) v;
+
+			/* Where rounding moves a value over the border between two levels, either will do. */
+			failures += levels[i] != level && fabs(v - rint(v)) > 1e-5;
+		}
+		if (n > 0)
+			x[n - 1] = 0;
+	}
+	finish(level, "preparation of vectors");
+}
+
 int
 main(void)
 {
@@ -203,6 +268,7 @@ main(void)
 		test_planes(k, name);
 		test_l1(k, name);
 		test_transforms(k, name);
+		test_preparation(k, name);
 	}
 	kernel_code_init();
 	printf("%s %d - a level was chosen\n", kernel_code.dot_i8_i8 != NULL ? "ok" : "not ok", ++test_number);
