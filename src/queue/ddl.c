@@ -18,6 +18,8 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
@@ -25,6 +27,7 @@
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "executor/spi.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/lmgr.h"
@@ -38,8 +41,6 @@
 #include "base/compat.h"
 #include "queue/catalog.h"
 #include "queue/queue.h"
-
-#define QUEUE_ROWS_FETCH	1000
 
 PG_FUNCTION_INFO_V1(ddl_run_as_owner);
 PG_FUNCTION_INFO_V1(ddl_begins);
@@ -267,65 +268,84 @@ ddl_begins(PG_FUNCTION_ARGS)
 
 /* ---- partitions --------------------------------------------------------------------------- */
 
-/* Queue every row of a partition that came with rows.  It may have brought vectors of its own, too. */
+/* Queue the rows of one table, locked by the command, by their keys' columns of these names. */
 static void
-queue_rows(int vectorizer, Oid source, Oid partition)
+queue_table(int vectorizer, Oid relid, CatalogKeyColumn *keys, int nkeys)
 {
-	CatalogScope scope;
-	int			nkeys;
-	CatalogKeyColumn *keys;
-	StringInfoData sql;
-	Portal		portal;
+	Relation	rel = table_open(relid, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "vecsync keys", ALLOCSET_DEFAULT_SIZES);
+	AttrNumber	attnum[INDEX_MAX_KEYS];
 	FmgrInfo	output[INDEX_MAX_KEYS];
-	MemoryContext batch;
-	uint64		fetched;
+	Datum	   *texts = palloc(sizeof(Datum) * nkeys * QUEUE_ENTRY_ROWS);
+	bool		more = true;
 
-	catalog_enter(&scope);
-	batch = AllocSetContextCreate(CurrentMemoryContext, "vecsync keys", ALLOCSET_DEFAULT_SIZES);
-	keys = catalog_key_columns(source, &nkeys);
-	initStringInfo(&sql);
 	for (int i = 0; i < nkeys; i++)
 	{
 		Oid			function;
 		bool		varlena;
 
-		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "SELECT ", quote_identifier(keys[i].name));
+		attnum[i] = get_attnum(relid, keys[i].name);
 		getTypeOutputInfo(keys[i].type, &function, &varlena);
 		fmgr_info(function, &output[i]);
 	}
-	if (nkeys > 0)
+	while (more)
 	{
-		appendStringInfo(&sql, " FROM %s", catalog_relation_name(partition));
-		portal = SPI_cursor_open_with_args(NULL, sql.data, 0, NULL, NULL, NULL, false, 0);
-		do
+		MemoryContext old = MemoryContextSwitchTo(batch);
+		int			rows = 0;
+
+		while (rows < QUEUE_ENTRY_ROWS && (more = table_scan_getnextslot(scan, ForwardScanDirection, slot)))
 		{
-			Datum	   *elems;
-			MemoryContext old;
+			CHECK_FOR_INTERRUPTS();
+			for (int i = 0; i < nkeys; i++)
+			{
+				bool		isnull;
+				Datum		value = slot_getattr(slot, attnum[i], &isnull);
 
-			SPI_cursor_fetch(portal, true, QUEUE_ROWS_FETCH);
-			fetched = SPI_processed;
-			old = MemoryContextSwitchTo(batch);
-			elems = palloc(sizeof(Datum) * nkeys * Max(fetched, 1));
-			for (uint64 row = 0; row < fetched; row++)
-				for (int i = 0; i < nkeys; i++)
-				{
-					bool		isnull;
-					Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, i + 1,
-													  &isnull);
-
-					elems[row * nkeys + i] = CStringGetTextDatum(queue_key_string(&output[i], value));
-				}
-			if (fetched > 0)
-				(void) queue_append(vectorizer, QUEUE_OP_FORCED, (int) fetched,
-									construct_array(elems, (int) fetched * nkeys, TEXTOID, -1, false,
-													TYPALIGN_INT));
-			MemoryContextSwitchTo(old);
-			MemoryContextReset(batch);
-			SPI_freetuptable(SPI_tuptable);
-		} while (fetched == QUEUE_ROWS_FETCH);
-		SPI_cursor_close(portal);
+				texts[rows * nkeys + i] = CStringGetTextDatum(queue_key_string(&output[i], value));
+			}
+			rows++;
+		}
+		if (rows > 0)
+			(void) queue_append(vectorizer, QUEUE_OP_FORCED, rows,
+								construct_array(texts, rows * nkeys, TEXTOID, -1, false, TYPALIGN_INT));
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(batch);
 	}
-	catalog_leave(&scope);
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+	MemoryContextDelete(batch);
+	pfree(texts);
+}
+
+/*
+ * Queue every row of a partition that came with rows.  It may have brought vectors of its own, too.
+ *
+ * It was found by its name, which may be another's by now, for an index that ATTACH builds runs the code of
+ * its expressions.  So it has to be the partition, and is read by its number, not by SQL: code must find no
+ * way to run with our rights.
+ */
+static void
+queue_rows(int vectorizer, Oid source, Oid parent, Oid partition)
+{
+	int			nkeys;
+	CatalogKeyColumn *keys = catalog_key_columns(source, &nkeys);
+	ListCell   *lc;
+
+	if (!get_rel_relispartition(partition) || get_partition_parent(partition, true) != parent)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("the partition of table \"%s\" was renamed while it was attached",
+					   get_rel_name(parent)));
+	if (nkeys == 0)
+		return;
+	foreach(lc, find_all_inheritors(partition, AccessShareLock, NULL))
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION)
+			queue_table(vectorizer, lfirst_oid(lc), keys, nkeys);
 }
 
 static void
@@ -347,7 +367,7 @@ partition_attached(Oid parent, Oid partition)
 		source = DatumGetObjectId(call("SELECT source::oid FROM vecsync.vectorizer WHERE id = $1", 1, &type,
 									   &id));
 		catalog_leave(&scope);
-		queue_rows(lfirst_int(lc), source, partition);
+		queue_rows(lfirst_int(lc), source, parent, partition);
 	}
 }
 

@@ -251,6 +251,29 @@ for my $relation ('pg_class', 'mallory.trap_pkey', 'mallory.nothing', 'mallory.c
 }
 is(sql('SELECT 1'), '1', 'nor the server');
 
+# ---- a name that becomes another's within a command ----------------------------------------------------
+sql(q{GRANT CREATE ON DATABASE postgres TO mallory});
+is(login('mallory', <<'SQL'), '', 'an index whose expression renames schemas');
+SET client_min_messages = warning;
+CREATE SCHEMA shown; CREATE SCHEMA hidden; TRUNCATE mallory.witness;
+CREATE FUNCTION mallory.swap() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+	IF to_regnamespace('hidden') IS NOT NULL THEN ALTER SCHEMA shown RENAME TO put_away; ALTER SCHEMA hidden RENAME TO shown; END IF; END $$;
+CREATE FUNCTION mallory.quiet(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM mallory.swap(); RETURN $1; END $$;
+CREATE FUNCTION mallory.loud() RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.attempt('view'); RETURN 1; END $$;
+CREATE TABLE mallory.parted (id int PRIMARY KEY, body text) PARTITION BY RANGE (id);
+CREATE INDEX ON mallory.parted (mallory.quiet(body));
+DO $$ BEGIN PERFORM vecsync.create_vectorizer('mallory.parted', 'm', 'body'); END $$;
+CREATE TABLE shown.part (id int PRIMARY KEY, body text, embedding vector(8));
+INSERT INTO shown.part VALUES (1, 'a row');
+CREATE VIEW hidden.part AS SELECT mallory.loud() AS id;
+SQL
+like(login('mallory', 'ALTER TABLE mallory.parted ATTACH PARTITION shown.part FOR VALUES FROM (0) TO (9)'), qr/ERROR.*was renamed while it was attached/, 'while a partition is attached');
+is(sql('SELECT count(*) FROM mallory.witness'), '0', 'has no view of that name read in its place');
+is(login('mallory', q{CREATE TABLE mallory.honest (body text, id int PRIMARY KEY, embedding vector(8)); INSERT INTO mallory.honest SELECT 'row ' || i, i FROM generate_series(1, 1500) i;
+	ALTER TABLE mallory.parted ATTACH PARTITION mallory.honest FOR VALUES FROM (0) TO (9999)}), '', 'another partition');
+ok(VecsyncNode::settle($node, 'parted'), 'is worked off');
+VecsyncNode::in_step($node, 'mallory.parted', 'body', 'with all its rows');
+
 $service->stop;
 $node->stop;
 done_testing();
