@@ -356,6 +356,12 @@ BEGIN
 END
 $function$;
 
+-- That view, if it belongs to the owner of the chunks: others may have views of such a name.
+CREATE FUNCTION vecsync._own_chunks_view(chunk_table regclass, name text) RETURNS regclass
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN (SELECT c.oid::regclass FROM pg_class c JOIN pg_class t ON t.relowner = c.relowner
+        WHERE t.oid = chunk_table AND c.oid = to_regclass(vecsync._chunks_view(chunk_table, name)) AND c.relkind = 'v');
+
 CREATE FUNCTION vecsync._create_chunks_view(source regclass, chunk_table regclass, name text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -545,7 +551,7 @@ BEGIN
     SELECT c.relowner INTO owner FROM vecsync.vectorizer v JOIN pg_class c ON c.oid = v.source WHERE v.id = _hand_over.id;
     FOR made IN
         SELECT m FROM vecsync.vectorizer v, unnest(ARRAY[v.content_view, v.search_view, v.chunk_table,
-                                                         to_regclass(vecsync._chunks_view(v.chunk_table, v.name))]) m
+                                                         vecsync._own_chunks_view(v.chunk_table, v.name)]) m
         WHERE v.id = _hand_over.id
           AND EXISTS (SELECT FROM pg_class c WHERE c.oid = m AND c.relowner <> owner AND pg_has_role(current_user, c.relowner, 'USAGE'))
     LOOP
@@ -603,7 +609,9 @@ BEGIN
     EXECUTE format('DROP VIEW IF EXISTS %s', v.content_view);
     PERFORM vecsync._drop_search(v.id, name, v.source, v.search_view);
     IF v.chunk_table IS NOT NULL THEN
-        EXECUTE format('DROP VIEW IF EXISTS %s', vecsync._chunks_view(v.chunk_table, name));
+        IF vecsync._own_chunks_view(v.chunk_table, name) IS NOT NULL THEN
+            EXECUTE format('DROP VIEW %s', vecsync._own_chunks_view(v.chunk_table, name));
+        END IF;
         IF NOT keep_data THEN
             EXECUTE format('DROP TABLE IF EXISTS %s', v.chunk_table);
         END IF;
@@ -1315,14 +1323,14 @@ DECLARE
 BEGIN
     SELECT * INTO STRICT v FROM vecsync.vectorizer x WHERE x.id = _suspend.id;
     IF digest IS NULL THEN
-        view := to_regclass(vecsync._chunks_view(v.chunk_table, v.name));
+        view := vecsync._own_chunks_view(v.chunk_table, v.name);
         IF view IS NOT NULL THEN
             INSERT INTO vecsync.suspended (vectorizer, statements) SELECT id, array_agg(w.s) FROM (SELECT vecsync._view_statements(view, NULL) OFFSET 1) w(s);
             EXECUTE format('DROP VIEW %s', view);
         END IF;
         RETURN;
     END IF;
-    views := array_remove(ARRAY[v.content_view, v.search_view, to_regclass(vecsync._chunks_view(v.chunk_table, v.name))], NULL);
+    views := array_remove(ARRAY[v.content_view, v.search_view, vecsync._own_chunks_view(v.chunk_table, v.name)], NULL);
     -- the owner makes them, and need not have the right to make something where they are
     IF EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY (views) AND NOT has_schema_privilege(c.relowner, c.relnamespace, 'CREATE')) THEN
         scratch := vecsync._scratch_schema(id);

@@ -274,6 +274,21 @@ is(login('mallory', q{CREATE TABLE mallory.honest (body text, id int PRIMARY KEY
 ok(VecsyncNode::settle($node, 'parted'), 'is worked off');
 VecsyncNode::in_step($node, 'mallory.parted', 'body', 'with all its rows');
 
+# ---- another's view that is called like one of ours ------------------------------------------------------
+is(login('mallory', <<'SQL'), '', 'chunks go where another\'s view has the name of theirs');
+SET client_min_messages = warning;
+CREATE TABLE mallory.pieces (id int PRIMARY KEY, body text, x int);
+DO $$ BEGIN PERFORM vecsync.create_vectorizer('mallory.pieces', 'm', 'body', name => 'pay', chunking => '{"size": 3}', index => '{"method": "none"}'); END $$;
+SQL
+sql(q{GRANT CREATE ON SCHEMA public TO mallory; SET ROLE owner; CREATE VIEW public.pay_chunks AS SELECT 'mine' AS whose});
+my $chunks = sql(q{SELECT chunk_table FROM vecsync.vectorizer WHERE name = 'pay'});
+is(login('mallory', "DROP VIEW mallory.pay_chunks; ALTER TABLE $chunks SET SCHEMA public; ALTER TABLE mallory.pieces DROP COLUMN x; ALTER TABLE mallory.pieces ALTER id TYPE bigint"), '', 'commands on the table');
+is(sql('SELECT whose FROM public.pay_chunks'), 'mine', 'leave that view alone');
+sql('ALTER TABLE mallory.pieces OWNER TO watcher; GRANT CREATE ON SCHEMA mallory TO watcher');
+is(sql(q{SELECT relowner::regrole FROM pg_class WHERE oid = 'public.pay_chunks'::regclass}), 'owner', 'also when a superuser gives the table away');
+sql(q{SELECT vecsync.drop_vectorizer('pay', keep_data => false)});
+is(sql('SELECT whose FROM public.pay_chunks'), 'mine', 'or drops the vectorizer');
+
 $service->stop;
 $node->stop;
 done_testing();

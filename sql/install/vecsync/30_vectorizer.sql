@@ -128,6 +128,12 @@ CREATE FUNCTION vecsync._chunks_view(chunk_table regclass, name text) RETURNS te
 RETURN (SELECT format('%I.%I', n.nspname, (name || '_chunks')::name)
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = chunk_table);
 
+-- That view, if it belongs to the owner of the chunks: others may have views of such a name.
+CREATE FUNCTION vecsync._own_chunks_view(chunk_table regclass, name text) RETURNS regclass
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN (SELECT c.oid::regclass FROM pg_class c JOIN pg_class t ON t.relowner = c.relowner
+        WHERE t.oid = chunk_table AND c.oid = to_regclass(vecsync._chunks_view(chunk_table, name)) AND c.relkind = 'v');
+
 -- The view that joins a source with its chunks.
 CREATE FUNCTION vecsync._create_chunks_view(source regclass, chunk_table regclass, name text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -375,7 +381,7 @@ BEGIN
     SELECT c.relowner INTO owner FROM vecsync.vectorizer v JOIN pg_class c ON c.oid = v.source WHERE v.id = _hand_over.id;
     FOR made IN
         SELECT m FROM vecsync.vectorizer v, unnest(ARRAY[v.content_view, v.search_view, v.chunk_table,
-                                                         to_regclass(vecsync._chunks_view(v.chunk_table, v.name))]) m
+                                                         vecsync._own_chunks_view(v.chunk_table, v.name)]) m
         WHERE v.id = _hand_over.id
           AND EXISTS (SELECT FROM pg_class c WHERE c.oid = m AND c.relowner <> owner AND pg_has_role(current_user, c.relowner, 'USAGE'))
     LOOP
@@ -408,7 +414,9 @@ BEGIN
     EXECUTE format('DROP VIEW IF EXISTS %s', v.content_view);
     PERFORM vecsync._drop_search(v.id, name, v.source, v.search_view);
     IF v.chunk_table IS NOT NULL THEN
-        EXECUTE format('DROP VIEW IF EXISTS %s', vecsync._chunks_view(v.chunk_table, name));
+        IF vecsync._own_chunks_view(v.chunk_table, name) IS NOT NULL THEN
+            EXECUTE format('DROP VIEW %s', vecsync._own_chunks_view(v.chunk_table, name));
+        END IF;
         IF NOT keep_data THEN
             EXECUTE format('DROP TABLE IF EXISTS %s', v.chunk_table);
         END IF;

@@ -56,14 +56,14 @@ DECLARE
 BEGIN
     SELECT * INTO STRICT v FROM vecsync.vectorizer x WHERE x.id = _suspend.id;
     IF digest IS NULL THEN
-        view := to_regclass(vecsync._chunks_view(v.chunk_table, v.name));
+        view := vecsync._own_chunks_view(v.chunk_table, v.name);
         IF view IS NOT NULL THEN
             INSERT INTO vecsync.suspended (vectorizer, statements) SELECT id, array_agg(w.s) FROM (SELECT vecsync._view_statements(view, NULL) OFFSET 1) w(s);
             EXECUTE format('DROP VIEW %s', view);
         END IF;
         RETURN;
     END IF;
-    views := array_remove(ARRAY[v.content_view, v.search_view, to_regclass(vecsync._chunks_view(v.chunk_table, v.name))], NULL);
+    views := array_remove(ARRAY[v.content_view, v.search_view, vecsync._own_chunks_view(v.chunk_table, v.name)], NULL);
     -- the owner makes them, and need not have the right to make something where they are
     IF EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY (views) AND NOT has_schema_privilege(c.relowner, c.relnamespace, 'CREATE')) THEN
         scratch := vecsync._scratch_schema(id);
