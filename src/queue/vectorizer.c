@@ -20,7 +20,9 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 
 #include "base/compat.h"
 #include "queue/catalog.h"
@@ -33,6 +35,9 @@ PG_FUNCTION_INFO_V1(vectorizer_set_paused);
 PG_FUNCTION_INFO_V1(vectorizer_resync);
 PG_FUNCTION_INFO_V1(vectorizer_sweep);
 PG_FUNCTION_INFO_V1(vectorizer_key_columns);
+
+/* Numbers that this session has drawn and not used: nobody takes one that is another's, or to come. */
+static List *reserved = NIL;
 
 static void
 check_owner(Oid relid)
@@ -78,6 +83,8 @@ vectorizer_reserve(PG_FUNCTION_ARGS)
 	Oid			relid = PG_GETARG_OID(0);
 	char		relkind = get_rel_relkind(relid);
 	int			nkeys;
+	int			id;
+	MemoryContext old;
 
 	if (relkind == '\0')
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE),
@@ -106,8 +113,12 @@ vectorizer_reserve(PG_FUNCTION_ARGS)
 				errmsg("table \"%s\" has no primary key", get_rel_name(relid)),
 				errdetail("A vectorizer follows its rows by their primary key."),
 				errhint("Add one with ALTER TABLE ... ADD PRIMARY KEY."));
-	PG_RETURN_INT32((int32) nextval_internal(get_relname_relid("vectorizer_id_seq",
-															   get_namespace_oid("vecsync", false)), false));
+	id = (int) nextval_internal(get_relname_relid("vectorizer_id_seq", get_namespace_oid("vecsync", false)),
+								false);
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	reserved = lappend_int(reserved, id);
+	MemoryContextSwitchTo(old);
+	PG_RETURN_INT32(id);
 }
 
 /*
@@ -115,7 +126,8 @@ vectorizer_reserve(PG_FUNCTION_ARGS)
  *	content text, content_view regclass, metric text,
  *	chunking jsonb, chunk_table regclass, enqueue bool)
  *
- * chunking and chunk_table may be NULL.
+ * chunking and chunk_table may be NULL.  Anyone may call this, so what everyone
+ * is going to read is judged here.
  */
 Datum
 vectorizer_register(PG_FUNCTION_ARGS)
@@ -132,6 +144,12 @@ vectorizer_register(PG_FUNCTION_ARGS)
 	check_own_object(PG_GETARG_OID(2), PG_GETARG_OID(5), RELKIND_VIEW);
 	if (!PG_ARGISNULL(8))
 		check_own_object(PG_GETARG_OID(2), PG_GETARG_OID(8), RELKIND_RELATION);
+	if (!PG_ARGISNULL(7))
+		(void) chunk_options_from_json(PG_GETARG_JSONB_P(7));
+	if (!list_member_int(reserved, PG_GETARG_INT32(0)))
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("vectorizer number %d has not been reserved", PG_GETARG_INT32(0)));
+	reserved = list_delete_int(reserved, PG_GETARG_INT32(0));
 	for (int i = 0; i < 9; i++)
 	{
 		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';

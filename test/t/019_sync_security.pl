@@ -289,6 +289,14 @@ is(sql(q{SELECT relowner::regrole FROM pg_class WHERE oid = 'public.pay_chunks':
 sql(q{SELECT vecsync.drop_vectorizer('pay', keep_data => false)});
 is(sql('SELECT whose FROM public.pay_chunks'), 'mine', 'or drops the vectorizer');
 
+# ---- what anyone may write into the catalog -----------------------------------------------------------------
+is(login('mallory', q{CREATE VIEW mallory.shows AS SELECT id AS k1, body AS content, embedding AS vector FROM mallory.trap}), '', 'a view like those of vectorizers');
+my $register = sub { return login('mallory', "SELECT vecsync._register_vectorizer($_[0], 'odd', 'mallory.trap', 'm', 'body', 'mallory.shows', 'cosine', $_[1], NULL, false)") };
+like($register->('vecsync._reserve_vectorizer(\'mallory.trap\')', q{'{"size": "x"}'}), qr/ERROR.*"size" of chunking must be a number/, 'no chunking that nobody can read');
+like($register->('vecsync._reserve_vectorizer(\'mallory.trap\')', q{'[]'}), qr/ERROR.*must be a JSON object/, 'of whatever form');
+like($register->($_, 'NULL'), qr/ERROR.*has not been reserved/, "nor a number that is not one's own: $_") for -1, 1, 2147483647, sql('SELECT last_value + 1 FROM vecsync.vectorizer_id_seq');
+cmp_ok(sql('SELECT count(*) FROM vecsync.status'), '>', 3, 'the status is there for all');
+
 $service->stop;
 $node->stop;
 done_testing();
