@@ -81,6 +81,7 @@ like($dump, qr/vecsync\.model/, 'the dump has the models');
 unlike($seen, qr/\Q$key\E/, 'no view shows the key');
 unlike($dump, qr/\Q$key\E/, 'nor does a dump');
 unlike(slurp_file($node->logfile), qr/\Q$key\E/, 'nor the log');
+unlike(join('', ($node->psql('postgres', "SELECT vecsync.set_secret($_, '$key')"))[2]), qr/DETAIL.*\Q$key\E/, "nor what is said of a name that cannot be: $_") for q{''}, 'NULL';
 
 # ---- whose key goes where ---------------------------------------------------------------------
 sql(q{GRANT EXECUTE ON FUNCTION vecsync.set_secret TO operator});

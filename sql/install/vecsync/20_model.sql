@@ -182,6 +182,9 @@ CREATE FUNCTION vecsync.set_secret(name text, value text, urls text[] DEFAULT NU
 AS $function$
 #variable_conflict use_variable
 BEGIN
+    IF name IS NULL OR name = '' THEN   -- the table's own words would show the value
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the name of a secret must not be empty';
+    END IF;
     IF EXISTS (SELECT FROM vecsync.secret s WHERE s.name = set_secret.name AND NOT pg_has_role(vecsync._registrar(), s.owner, 'USAGE')) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for secret "%s"', name),
             DETAIL = 'Another role has set it.';
@@ -192,7 +195,7 @@ END
 $function$;
 REVOKE ALL ON FUNCTION vecsync.set_secret FROM PUBLIC;
 COMMENT ON FUNCTION vecsync.set_secret IS
-'Keeps a service''s key under a name; a NULL value forgets it. It is sent to URLs that begin with one of urls, whoever made the model; when urls is NULL, to those of models that the caller or a superuser has made. Nobody can read it back, pg_dump leaves it out, and it appears in no message. The statement itself may be logged by log_statement: prefer env: or file: where that matters. Errors: 42501 another role has set a secret of that name.';
+'Keeps a service''s key under a name; a NULL value forgets it. It is sent to URLs that begin with one of urls, whoever made the model; when urls is NULL, to those of models that the caller or a superuser has made. Nobody can read it back, pg_dump leaves it out, and it appears in no message. The statement itself may be logged by log_statement: prefer env: or file: where that matters. Errors: 42501 another role has set a secret of that name, 22023 the name is empty.';
 
 -- A model is for everyone until it is revoked from public.
 CREATE FUNCTION vecsync._set_model_user(model text, grantee text, may_use boolean) RETURNS void
