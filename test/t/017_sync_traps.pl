@@ -101,6 +101,7 @@ is(sql('SELECT count(*) FROM vecsync.queue'), '0', 'a trigger on another table q
 
 sql(q{SET ROLE mallory; CREATE SCHEMA bad; CREATE FUNCTION bad.format(text, text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'mallory was here'; END $$;
 	CREATE FUNCTION bad.current_setting(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'mallory was here'; END $$;
+	CREATE FUNCTION bad.set_config(text, text, boolean) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'mallory was here'; END $$;
 	CREATE FUNCTION bad.shout(text) RETURNS text LANGUAGE sql IMMUTABLE RETURN upper($1); GRANT USAGE ON SCHEMA bad TO PUBLIC}) if sql(q{GRANT CREATE ON DATABASE postgres TO mallory; SELECT true});
 sql(q{SET search_path = bad, public, pg_catalog; CREATE TABLE public.shouts (id int PRIMARY KEY, body text); INSERT INTO public.shouts VALUES (1, 'quiet');
 	SELECT vecsync.create_vectorizer('shouts', 'm', '= shout(body)')});

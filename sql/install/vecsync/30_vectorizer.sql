@@ -233,7 +233,7 @@ BEGIN
     -- an expression's names are the caller's
     PERFORM set_config('search_path', caller_path, true);
     EXECUTE statement;
-    PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     PERFORM vecsync._give_to_owner('VIEW', content_view, source);
     EXECUTE format('GRANT SELECT ON %s TO PUBLIC', content_view);   -- it shows what the caller may see of the table
     RETURN content_view::regclass;
