@@ -24,8 +24,9 @@ ALTER TABLE vecsync.vectorizer ADD COLUMN generation integer NOT NULL DEFAULT 1,
     ADD COLUMN cutover text CHECK (cutover IN ('auto', 'manual')),
     ADD COLUMN pending_index jsonb,
     ADD COLUMN retired xid8;
--- one index for writers to keep, not two
-ALTER TABLE vecsync.queue DROP CONSTRAINT queue_pkey, ADD PRIMARY KEY (vectorizer, seq);
+-- no index for writers to keep
+ALTER TABLE vecsync.queue DROP CONSTRAINT queue_pkey;
+ALTER TABLE vecsync.queue REPLICA IDENTITY FULL;
 DROP INDEX vecsync.queue_vectorizer_seq;
 -- pg_restore -j loads tables in any order
 ALTER TABLE vecsync.vectorizer DROP CONSTRAINT vectorizer_model_fkey;
@@ -1883,5 +1884,4 @@ COMMENT ON VIEW vecsync.operation IS
 'What was done to each row of the caller''s tables (all for pg_monitor) within vecsync.log_retention, and the changes that are pending: number and batch once it is done, the row''s key, upsert (it got its vectors) or delete (it is gone or has no text, and so are its vectors), status (pending, success, failed), attempts, the error, when the oldest row of the batch was queued and when it was done; old_hash and new_hash are the first 16 hexadecimal digits of the SHA-256 of the text that the row''s vector was of before, and is of now.';
 
 CREATE OR REPLACE VIEW vecsync.stats AS
-SELECT s.*, (SELECT min(o.queued_at) FROM vecsync.vectorizer v,
-                    LATERAL (SELECT q.queued_at FROM vecsync.queue q WHERE q.vectorizer = v.id ORDER BY q.seq LIMIT 1) o) AS oldest_pending FROM vecsync._stats() s;
+SELECT s.*, (SELECT min(q.queued_at) FROM vecsync.queue q WHERE q.vectorizer IN (SELECT v.id FROM vecsync.vectorizer v)) AS oldest_pending FROM vecsync._stats() s;

@@ -12,9 +12,6 @@
  * Every row that a user changes comes through here, so on the way of a row
  * nothing is allocated, once its buffer has room, and nothing looked up that
  * the row before has brought to light.
- *
- * The entry's number is drawn (queue_append.c) while the transaction holds its
- * locks on the changed rows and has its xid.  queue_read.c relies on both.
  */
 #include "postgres.h"
 

@@ -283,19 +283,29 @@ first_bool(int column)
 	return !isnull && DatumGetBool(value);
 }
 
-/* Do rows wait for the new generation that do not for the old one?  It would miss what the old one has. */
-static bool
-rows_missing(Oid *types, Datum *ids)
-{
-	(void) run("WITH pending AS MATERIALIZED"
-			   " (SELECT q.vectorizer, q.keys[(g.n - 1) * k.n + 1:g.n * k.n] AS key"
-			   " FROM vecsync.queue q, LATERAL (SELECT cardinality(q.keys) / q.rows) k(n),"
-			   " LATERAL generate_series(1, q.rows) g(n)"
-			   " WHERE q.vectorizer IN ($1, $2) AND q.op IN ('k', 'f') AND q.rows > 0)"
-			   " SELECT EXISTS (SELECT key FROM pending WHERE vectorizer = $2"
-			   " EXCEPT SELECT key FROM pending WHERE vectorizer = $1)", 2, types, ids, NULL);
-	return first_bool(1);
-}
+/* The rows of a generation's entries. */
+#define PENDING_KEYS(number) \
+	"SELECT q.keys[(g.n - 1) * k.n + 1:g.n * k.n] FROM pending q," \
+	" LATERAL (SELECT cardinality(q.keys) / q.rows) k(n), LATERAL generate_series(1, q.rows) g(n)" \
+	" WHERE q.vectorizer = " number " AND q.op IN ('k', 'f') AND q.rows > 0"
+
+/*
+ * Is the new generation behind, has it an index to make, are there rows that
+ * failed in it alone, and rows that wait for it and not for the old one, so
+ * that it would miss what that has?  Reads the queue once.
+ */
+static const char *const unfinished_sql =
+	"WITH pending AS MATERIALIZED (SELECT vectorizer, op, rows, keys FROM vecsync.queue"
+	" WHERE vectorizer IN ($1, $2)),"
+	" next(behind) AS (SELECT coalesce(bool_or(op IN ('s', 'a')), false)"
+	" OR coalesce(sum(rows) FILTER (WHERE op IN ('k', 'f')), 0) > " CppAsString2(COMPARE_ROWS)
+	" FROM pending WHERE vectorizer = $2)"
+	" SELECT next.behind,"
+	" (SELECT pending_index IS NOT NULL FROM vecsync.vectorizer WHERE id = $2),"
+	" EXISTS (SELECT FROM vecsync.dead_letter n WHERE n.vectorizer = $2 AND NOT EXISTS"
+	" (SELECT FROM vecsync.dead_letter o WHERE o.vectorizer = $1 AND o.key = n.key)),"
+	" CASE WHEN NOT next.behind THEN EXISTS (" PENDING_KEYS("$2") " EXCEPT " PENDING_KEYS("$1") ") END"
+	" FROM next";
 
 /*
  * vecsync._unfinished(old int, new int) -> text
@@ -316,19 +326,14 @@ generation_unfinished(PG_FUNCTION_ARGS)
 	catalog_check_owner(PG_GETARG_INT32(0));
 	catalog_check_owner(PG_GETARG_INT32(1));
 	catalog_enter(&scope);
-	(void) run("SELECT coalesce(bool_or(op IN ('s', 'a')), false)"
-			   " OR coalesce(sum(rows) FILTER (WHERE op IN ('k', 'f')), 0) > " CppAsString2(COMPARE_ROWS) ","
-			   " (SELECT pending_index IS NOT NULL FROM vecsync.vectorizer WHERE id = $2),"
-			   " EXISTS (SELECT FROM vecsync.dead_letter n WHERE n.vectorizer = $2 AND NOT EXISTS"
-			   " (SELECT FROM vecsync.dead_letter o WHERE o.vectorizer = $1 AND o.key = n.key))"
-			   " FROM vecsync.queue WHERE vectorizer = $2", 2, types, ids, NULL);
+	(void) run(unfinished_sql, 2, types, ids, NULL);
 	if (first_bool(1))
 		lack = "pending";
 	else if (first_bool(2))
 		lack = "index";
 	else if (first_bool(3))
 		lack = "failed";
-	else if (rows_missing(types, ids))
+	else if (first_bool(4))
 		lack = "pending";
 	catalog_leave(&scope);
 	if (lack == NULL)

@@ -10,9 +10,11 @@
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "lib/ilist.h"
+#include "storage/lockdefs.h"
 #include "utils/array.h"
+#include "utils/relcache.h"
 
-/* The columns of vecsync.queue; its one index is on (vectorizer, seq). */
+/* The columns of vecsync.queue. */
 #define QUEUE_ATT_SEQ			1
 #define QUEUE_ATT_VECTORIZER	2
 #define QUEUE_ATT_OP			3
@@ -60,19 +62,24 @@ extern char *queue_key_string(FmgrInfo *output, Datum value);
 
 extern void queue_append_init(void);
 
-/* The index on (vectorizer, seq), in the schema of that number. */
-extern Oid	queue_index(Oid schema);
+/* The table. */
+extern Relation queue_open(LOCKMODE lockmode);
 
 /* Append one entry under the current transaction.  Returns its number. */
 extern int64 queue_append(int vectorizer, char op, int rows, ArrayType *keys);
 
-/* ---- queue_number.c ---- */
+/* ---- queue_shared.c ---- */
 
 /* Shared memory; called by the room that asks for the library's. */
-extern void queue_number_request(void);
-extern void queue_number_startup(void);
+extern void queue_shared_request(void);
+extern void queue_shared_startup(void);
 
-/* The next number of this database's sequence, for a transaction that has an xid. */
+/* Nobody is connected to this database, nor will be. */
+extern void queue_database_gone(Oid database);
+
+/* ---- queue_number.c ---- */
+
+/* The next number of this database's sequence.  The transaction has an xid: its commit flushes the WAL. */
 extern int64 queue_number_next(Oid sequence);
 
 /* ---- vectorizer.c ---- */

@@ -3,17 +3,16 @@
  *		Appending to vecsync.queue, under the current transaction.
  *
  * Each transaction that changed rows comes here as it commits, so an entry is
- * written without executor and SPI, like a row of a system catalog, and where
- * the table has just the index that it is made with, without the general path
- * of catalogs either.
+ * written without executor and SPI, like a row of a system catalog.  The table
+ * has no index: whoever writes an entry tells the worker its block instead
+ * (queue_shared.c).
  *
- * The locks on the table and its index are kept to the end of the transaction,
- * as those of any statement that writes: nobody rewrites the table while it
- * holds entries that are not committed.
+ * The lock on the table is kept to the end of the transaction, as that of any
+ * statement that writes: nobody rewrites the table while it holds entries that
+ * are not committed.
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/xact.h"
@@ -27,6 +26,7 @@
 #include "utils/timestamp.h"
 
 #include "queue/queue.h"
+#include "queue/queue_shared.h"
 
 /* Looked up by name when the relation cache says that they may be others. */
 static struct
@@ -67,47 +67,22 @@ find_objects(void)
 		OidIsValid(queue_objects.table) && OidIsValid(queue_objects.sequence);
 }
 
-/* Its primary key; in an installation not yet updated that is on seq alone, and there is another index. */
-Oid
-queue_index(Oid schema)
+Relation
+queue_open(LOCKMODE lockmode)
 {
-	Oid			former = get_relname_relid("queue_vectorizer_seq", schema);
-
-	return OidIsValid(former) ? former : get_relname_relid("queue_pkey", schema);
+	find_objects();
+	return table_open(queue_objects.table, lockmode);
 }
 
-/* Is this the index that the table is made with?  A primary key has neither expressions nor a predicate. */
-static bool
-is_made_index(Relation index)
-{
-	Form_pg_index form = index->rd_index;
-
-	return form->indisprimary && form->indimmediate && form->indnatts == 2 && form->indnkeyatts == 2 &&
-		form->indkey.values[0] == QUEUE_ATT_VECTORIZER && form->indkey.values[1] == QUEUE_ATT_SEQ;
-}
-
+/* In an installation not yet updated the table has indexes. */
 static void
-insert_entry(Relation rel, HeapTuple tuple, Datum *values)
+insert_entry(Relation rel, HeapTuple tuple)
 {
-	List	   *indexes = RelationGetIndexList(rel);
-	Relation	index = NULL;
-
-	if (list_length(indexes) == 1)
-		index = index_open(linitial_oid(indexes), RowExclusiveLock);
-	if (index != NULL && is_made_index(index))
-	{
-		Datum		key[2] = {values[QUEUE_ATT_VECTORIZER - 1], values[QUEUE_ATT_SEQ - 1]};
-		bool		nulls[2] = {false, false};
-
-		simple_heap_insert(rel, tuple);
-		/* a btree makes no use of an IndexInfo, as the server's own TOAST tables rely on, too */
-		(void) index_insert(index, key, nulls, &tuple->t_self, rel, UNIQUE_CHECK_YES, false, NULL);
-	}
-	else
+	if (rel->rd_rel->relhasindex)
 		CatalogTupleInsert(rel, tuple);
-	if (index != NULL)
-		index_close(index, NoLock);
-	list_free(indexes);
+	else
+		simple_heap_insert(rel, tuple);
+	queue_note_block(ItemPointerGetBlockNumber(&tuple->t_self));
 }
 
 int64
@@ -130,10 +105,9 @@ queue_append(int vectorizer, char op, int rows, ArrayType *keys)
 		pushed = true;
 	}
 
-	/* The number must be younger than the transaction's xid. */
+	/* whoever draws a number has an xid */
 	(void) GetCurrentTransactionId();
-	find_objects();
-	rel = table_open(queue_objects.table, RowExclusiveLock);
+	rel = queue_open(RowExclusiveLock);
 	seq = queue_number_next(queue_objects.sequence);
 
 	values[QUEUE_ATT_SEQ - 1] = Int64GetDatum(seq);
@@ -143,7 +117,7 @@ queue_append(int vectorizer, char op, int rows, ArrayType *keys)
 	values[QUEUE_ATT_KEYS - 1] = PointerGetDatum(keys);
 	values[QUEUE_ATT_QUEUED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-	insert_entry(rel, tuple, values);
+	insert_entry(rel, tuple);
 	heap_freetuple(tuple);
 	table_close(rel, NoLock);
 	if (pushed)

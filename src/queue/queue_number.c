@@ -2,11 +2,11 @@
  * queue_number.c
  *		The numbers of entries of vecsync.queue.
  *
+ * A number tells an entry from all others of its database, for ever: by it the
+ * worker knows what it has read, whatever place the entry has in the table.
  * They come from the sequence vecsync.queue_seq, in blocks that all sessions
- * of a database draw from.  So they are drawn in ascending order, by
- * transactions that have their xids: queue_read.c relies on both.  That is why
- * no session may have numbers of its own in stock (CACHE), and why the
- * sequence is not advanced while a block has numbers left.
+ * of a database draw from, so they ascend about as entries are written, which
+ * keeps vecsync.wait() from waiting for much that is younger than it.
  *
  * WAL tells of a block when it is drawn; a crash loses what is left of it.
  *
@@ -26,60 +26,21 @@
 #include "commands/sequence.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
-#include "storage/ipc.h"
-#include "storage/lwlock.h"
-#include "storage/shmem.h"
 #include "utils/rel.h"
 
 #include "queue/queue.h"
+#include "queue/queue_shared.h"
 
-#define NAME			"vecsync queue numbers"
+/* Drawn at a time; one by one where the database has no slot. */
 #define BLOCK_NUMBERS	32
-
-/*
- * A database has one slot that it may use, which belongs until the server stops
- * to the first one that draws in it.  Others, and all when the library is not
- * preloaded, draw blocks of one number.
- */
-#define SLOTS			128
-
-typedef struct NumberSlot
-{
-	Oid			database;
-	Oid			sequence;
-	int64		next;			/* nothing is left when it is beyond last */
-	int64		last;
-} NumberSlot;
-
-static NumberSlot *slots = NULL;
-static LWLockPadded *slot_locks = NULL;
-
-void
-queue_number_request(void)
-{
-	RequestAddinShmemSpace(MAXALIGN(sizeof(NumberSlot) * SLOTS));
-	RequestNamedLWLockTranche(NAME, SLOTS);
-}
-
-/* Under AddinShmemInitLock. */
-void
-queue_number_startup(void)
-{
-	bool		found;
-
-	slots = ShmemInitStruct(NAME, sizeof(NumberSlot) * SLOTS, &found);
-	if (!found)
-		memset(slots, 0, sizeof(NumberSlot) * SLOTS);
-	slot_locks = GetNamedLWLockTranche(NAME);
-}
 
 /* The next number of the slot's block, if it has one of this sequence.  The slot is locked. */
 static bool
-take_number(NumberSlot *slot, Oid sequence, int64 *number)
+take_number(QueueDatabase *slot, Oid sequence, int64 *number)
 {
-	if (slot->database != MyDatabaseId || slot->sequence != sequence || slot->next > slot->last)
+	if (slot->database != MyDatabaseId || slot->sequence != sequence || slot->next_number > slot->last_number)
 		return false;
-	*number = slot->next++;
+	*number = slot->next_number++;
 	return true;
 }
 
@@ -115,25 +76,24 @@ advance_sequence(Relation rel, Buffer buffer, int numbers)
 
 /* The first number of a new block, unless another session was faster.  The sequence's page is locked. */
 static int64
-refill_slot(Relation rel, Buffer buffer, NumberSlot *slot)
+refill_slot(Relation rel, Buffer buffer, QueueDatabase *slot)
 {
 	int64		number;
 
 	if (take_number(slot, RelationGetRelid(rel), &number))
 		return number;
-	if (OidIsValid(slot->database) && slot->database != MyDatabaseId)
+	if (slot->database != MyDatabaseId)
 		return advance_sequence(rel, buffer, 1);
 	/* what is left of another sequence's block, of an extension that was dropped, is lost */
 	number = advance_sequence(rel, buffer, BLOCK_NUMBERS);
-	slot->database = MyDatabaseId;
 	slot->sequence = RelationGetRelid(rel);
-	slot->next = number + 1;
-	slot->last = number + BLOCK_NUMBERS - 1;
+	slot->next_number = number + 1;
+	slot->last_number = number + BLOCK_NUMBERS - 1;
 	return number;
 }
 
 static int64
-draw_block(Oid sequence, NumberSlot *slot, LWLock *lock)
+draw_block(Oid sequence, QueueDatabase *slot)
 {
 	Relation	rel = relation_open(sequence, RowExclusiveLock);
 	Buffer		buffer = ReadBuffer(rel, 0);
@@ -144,9 +104,9 @@ draw_block(Oid sequence, NumberSlot *slot, LWLock *lock)
 		number = advance_sequence(rel, buffer, 1);
 	else
 	{
-		LWLockAcquire(lock, LW_EXCLUSIVE);
+		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 		number = refill_slot(rel, buffer, slot);
-		LWLockRelease(lock);
+		LWLockRelease(slot->lock);
 	}
 	UnlockReleaseBuffer(buffer);
 	relation_close(rel, NoLock);
@@ -156,17 +116,14 @@ draw_block(Oid sequence, NumberSlot *slot, LWLock *lock)
 int64
 queue_number_next(Oid sequence)
 {
-	NumberSlot *slot;
-	LWLock	   *lock;
+	QueueDatabase *slot = queue_database();
 	int64		number;
 	bool		found;
 
-	if (slots == NULL)
-		return draw_block(sequence, NULL, NULL);
-	slot = &slots[MyDatabaseId % SLOTS];
-	lock = &slot_locks[MyDatabaseId % SLOTS].lock;
-	LWLockAcquire(lock, LW_EXCLUSIVE);
+	if (slot == NULL)
+		return draw_block(sequence, NULL);
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	found = take_number(slot, sequence, &number);
-	LWLockRelease(lock);
-	return found ? number : draw_block(sequence, slot, lock);
+	LWLockRelease(slot->lock);
+	return found ? number : draw_block(sequence, slot);
 }

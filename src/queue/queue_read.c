@@ -2,111 +2,78 @@
  * queue_read.c
  *		The worker's view of the queue: reading the table.
  *
- * Reading.  Entries are read once, in the order of their numbers, from the
- * last number seen (last_seq) on: of each source by the index on (vectorizer,
- * seq), the table's only one, and the numbers of all sources together.
- * Numbers are drawn before commit, so a transaction that commits late leaves a
- * gap behind us; gaps are remembered and looked up by number until they
- * appear, or until every transaction that could have drawn them is over.  A
- * transaction draws numbers only while it has an xid, so a gap seen when the
- * next xid was h is settled once a snapshot's xmin has reached h.  So no dead
- * entry is ever read twice, however long a snapshot is held in the database.
+ * The table is a heap without an index, and is read block by block.
  *
- * The numbers of vectorizers that are not ours, or not ours yet, are gaps like
- * any other.  A source that is added reads its entries from 0 on.
+ * What is new.  Who writes an entry sets its block's bit in shared memory;
+ * the worker takes the bits and reads those blocks.  It sees entries of
+ * transactions in progress, too, and remembers (transaction, block) of each:
+ * when that transaction is over, it reads the block again.  So an entry is
+ * found however late its transaction commits, and whichever commits first.
+ * Transactions draw their xids before they write, and leave the array of
+ * running ones only after their commit is in the log: what is not in progress
+ * when the block is read can be told to be committed or aborted.
  *
- * The table is read without SPI: this runs after every commit that changes
- * something, and the right plan is known.
+ * What is there.  A source reads the table from a block on, up to the end:
+ * from 0 when it is new (so at the worker's start), from where it was when it
+ * had become full.  Entries that it must leave behind that place have it begin
+ * once more.  It is in step when a pass has ended and nothing was left.  A
+ * block is offered to all sources, whoever wanted it: taking an entry early,
+ * or for the second time, does no harm, since known ones are passed over by
+ * number.
+ *
+ * What came otherwise (COPY, a restored dump) sets no bits: therefore all
+ * sources read everything once in a poll, and at once when the table has
+ * other files than before (VACUUM FULL, TRUNCATE), or when an entry is not
+ * where it was read.
+ *
+ * Dead rows are pruned as any scan would, and never looked at twice where
+ * nothing new is written, however long a snapshot is held in the database.
  */
 #include "postgres.h"
 
-#include "access/genam.h"
+#include "access/heapam.h"
 #include "access/table.h"
-#include "access/transam.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
+#include "port/pg_bitutils.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "queue/queue_window_private.h"
 
-#define READ_ENTRIES		256		/* entries of a source read at a time */
+/* Blocks read in one call, about; the others wait until the worker has looked at what else there is to do. */
+#ifndef DEBUG_POINTS
+#define READ_BLOCKS			256
+#else
+#define READ_BLOCKS			10	/* so that tests need several calls */
+#endif
 
-/* Looking up more gaps than this, for all sources together, takes a while: then only this often. */
-#define GAP_PROBES			10000
-#define GAP_PROBES_MS		1000
+/* All sources read everything once in this many polls for each so many blocks. */
+#define BLOCKS_PER_POLL		(1024 * 1024 * 1024 / BLCKSZ)
 
 /* The table, for the length of one reading. */
 typedef struct QueueTable
 {
 	Relation	rel;
-	Relation	index;			/* (vectorizer, seq) */
-	Snapshot	snapshot;
+	BlockNumber nblocks;
+	BufferAccessStrategy strategy;	/* of a large table */
+	int			budget;			/* blocks that may still be read */
 } QueueTable;
 
-/* One row of it.  The keys are in the buffer that the scan has pinned, or in the TOAST table. */
+/* One row of it.  The keys are in the buffer that is pinned, or in the TOAST table. */
 typedef struct EntryTuple
 {
+	BlockNumber block;
+	HeapTuple	tuple;
+	TupleDesc	desc;
 	int64		seq;
 	char		op;
-	int			rows;
-	Datum		keys;
-	TimestampTz queued_at;
 } EntryTuple;
-
-static void
-open_table(QueueTable *table)
-{
-	Oid			schema = get_namespace_oid("vecsync", false);
-
-	table->rel = table_open(get_relname_relid("queue", schema), AccessShareLock);
-	table->index = index_open(queue_index(schema), AccessShareLock);
-	table->snapshot = GetActiveSnapshot();
-}
-
-static void
-close_table(QueueTable *table)
-{
-	index_close(table->index, AccessShareLock);
-	table_close(table->rel, AccessShareLock);
-}
-
-/* A vectorizer's entries behind a number, in the order of numbers.  Ends with systable_endscan_ordered. */
-static SysScanDesc
-scan_behind(QueueTable *table, int vectorizer, int64 after)
-{
-	ScanKeyData keys[2];
-
-	ScanKeyInit(&keys[0], QUEUE_ATT_VECTORIZER, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(vectorizer));
-	ScanKeyInit(&keys[1], QUEUE_ATT_SEQ, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
-	return systable_beginscan_ordered(table->rel, table->index, table->snapshot, lengthof(keys), keys);
-}
-
-static bool
-scan_next(QueueTable *table, SysScanDesc scan, ScanDirection direction, EntryTuple *entry)
-{
-	TupleDesc	desc = RelationGetDescr(table->rel);
-	HeapTuple	tuple;
-	bool		isnull;
-
-	CHECK_FOR_INTERRUPTS();
-	tuple = systable_getnext_ordered(scan, direction);
-	if (tuple == NULL)
-		return false;
-	entry->seq = DatumGetInt64(heap_getattr(tuple, QUEUE_ATT_SEQ, desc, &isnull));
-	entry->op = DatumGetChar(heap_getattr(tuple, QUEUE_ATT_OP, desc, &isnull));
-	entry->rows = DatumGetInt32(heap_getattr(tuple, QUEUE_ATT_ROWS, desc, &isnull));
-	entry->keys = heap_getattr(tuple, QUEUE_ATT_KEYS, desc, &isnull);
-	entry->queued_at = DatumGetTimestampTz(heap_getattr(tuple, QUEUE_ATT_QUEUED_AT, desc, &isnull));
-	return true;
-}
 
 static void
 split_keys(QueueWindowSource *source, QueueEntry *entry, ArrayType *keys, TimestampTz queued_at)
@@ -127,274 +94,304 @@ split_keys(QueueWindowSource *source, QueueEntry *entry, ArrayType *keys, Timest
 	pfree(elems);
 }
 
-/*
- * Is this new entry left for later?  A source that the entries before it have filled falls behind here: one
- * read may bring many times what fits into memory.  What is about all rows is never left.
- */
-static bool
-left_for_later(QueueWindowSource *source, const EntryTuple *tuple)
+/* An entry of all rows: the source scans its table, once those before it are done. */
+static void
+add_scan(QueueWindowSource *source, QueueEntry *entry, ArrayType *keys)
 {
-	if (tuple->op == QUEUE_OP_TRUNCATE)
-		return false;
-	if (!source->behind && queue_window_source_full(source))
-	{
-		source->behind = true;
-		source->behind_after = tuple->seq - 1;
-	}
-	return source->behind;
+	Backfill   *scan = palloc0(sizeof(Backfill));
+	Backfill  **link = &source->scans;
+
+	scan->source = source;
+	scan->entry = entry;
+	scan->public.counted = entry->rows >= 0;
+	scan->public.after = queue_window_copy_array(keys);
+	while (*link != NULL)
+		link = &(*link)->next;
+	*link = scan;
 }
 
-/* Take one row of the table in.  Known entries are passed over. */
+/* Take an entry in that is not known. */
 static void
-take_entry(QueueWindowSource *source, const EntryTuple *tuple)
+take_entry(QueueWindowSource *source, const EntryTuple *row)
 {
-	QueueWindow *window = source->window;
+	QueueEntry *entry;
+	Datum		value;
 	ArrayType  *keys;
-	EntrySlot  *slot;
+	TimestampTz queued_at;
 	bool		found;
-	MemoryContext old;
+	bool		isnull;
+	MemoryContext old = MemoryContextSwitchTo(source->context);
 
-	if (entryhash_lookup(window->entries, tuple->seq) != NULL)
-		return;
-	if (tuple->op == QUEUE_OP_TRUNCATE)
+	entry = palloc0(sizeof(QueueEntry));
+	entry->seq = row->seq;
+	entry->tid = row->tuple->t_self;
+	entry->rows = DatumGetInt32(heap_getattr(row->tuple, QUEUE_ATT_ROWS, row->desc, &isnull));
+	entry->remaining = entry->rows;
+	entry->forced = row->op == QUEUE_OP_FORCED || row->op == QUEUE_OP_SCAN_FORCED;
+	entryhash_insert(source->window->entries, row->seq, &found)->entry = entry;
+	if (row->op == QUEUE_OP_TRUNCATE)
 	{
-		source->public.vanished = Max(source->public.vanished, tuple->seq);
+		source->vanished = lappend(source->vanished, entry);
+		source->public.nvanished++;
+		MemoryContextSwitchTo(old);
 		return;
 	}
-
-	keys = DatumGetArrayTypeP(tuple->keys);
-	old = MemoryContextSwitchTo(source->context);
-	slot = entryhash_insert(window->entries, tuple->seq, &found);
-	slot->entry = palloc0(sizeof(QueueEntry));
-	slot->entry->seq = tuple->seq;
-	slot->entry->rows = slot->entry->remaining = tuple->rows;
-	slot->entry->forced = tuple->op == QUEUE_OP_FORCED || tuple->op == QUEUE_OP_SCAN_FORCED;
-	if (tuple->op == QUEUE_OP_SCAN || tuple->op == QUEUE_OP_SCAN_FORCED)
-	{
-		Backfill   *scan = palloc0(sizeof(Backfill));
-		Backfill  **link = &source->scans;
-
-		scan->source = source;
-		scan->public.seq = tuple->seq;
-		scan->public.counted = tuple->rows >= 0;
-		scan->forced = slot->entry->forced;
-		scan->public.after = queue_window_copy_array(keys);
-		while (*link != NULL)
-			link = &(*link)->next;
-		*link = scan;
-	}
+	value = heap_getattr(row->tuple, QUEUE_ATT_KEYS, row->desc, &isnull);
+	keys = DatumGetArrayTypeP(value);
+	queued_at = DatumGetTimestampTz(heap_getattr(row->tuple, QUEUE_ATT_QUEUED_AT, row->desc, &isnull));
+	if (row->op == QUEUE_OP_SCAN || row->op == QUEUE_OP_SCAN_FORCED)
+		add_scan(source, entry, keys);
 	MemoryContextSwitchTo(old);
-	if (tuple->op == QUEUE_OP_KEYS || tuple->op == QUEUE_OP_FORCED)
-		split_keys(source, slot->entry, keys, tuple->queued_at);
-	if ((Pointer) keys != DatumGetPointer(tuple->keys))
+	if (row->op == QUEUE_OP_KEYS || row->op == QUEUE_OP_FORCED)
+		split_keys(source, entry, keys, queued_at);
+	if ((Pointer) keys != DatumGetPointer(value))
 		pfree(keys);
 }
 
-/* ---- gaps ----------------------------------------------------------------------- */
-
-static int
-compare_numbers(const void *a, const void *b)
+/*
+ * Is this entry left for later?  A full source leaves what comes, and whoever
+ * has left something takes what is before it first.  What is about all rows is
+ * never left.
+ */
+static bool
+leave_entry(QueueWindowSource *source, const EntryTuple *row)
 {
-	int64		left = *(const int64 *) a;
-	int64		right = *(const int64 *) b;
-
-	return (left > right) - (left < right);
-}
-
-/* Take in what has appeared of the gaps; their numbers, ascending. */
-static int64 *
-probe_gaps(QueueWindow *window, QueueTable *table, int *nfound)
-{
-	Datum	   *seqs = palloc(sizeof(Datum) * window->ngaps);
-	int64	   *found = palloc(sizeof(int64) * window->ngaps);
-	ScanKeyData keys[2];
-	Datum		array;
-	dlist_iter	iter;
-
-	for (int i = 0; i < window->ngaps; i++)
-		seqs[i] = Int64GetDatum(window->gaps[i].seq);
-	array = PointerGetDatum(construct_array(seqs, window->ngaps, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
-											TYPALIGN_DOUBLE));
-	*nfound = 0;
-	dlist_foreach(iter, &window->sources)
-	{
-		QueueWindowSource *source = dlist_container(QueueWindowSource, node, iter.cur);
-		SysScanDesc scan;
-		EntryTuple	tuple;
-
-		ScanKeyInit(&keys[0], QUEUE_ATT_VECTORIZER, BTEqualStrategyNumber, F_INT4EQ,
-					Int32GetDatum(source->public.vectorizer));
-		ScanKeyEntryInitialize(&keys[1], SK_SEARCHARRAY, QUEUE_ATT_SEQ, BTEqualStrategyNumber, INT8OID,
-							   InvalidOid, F_INT8EQ, array);
-		scan = systable_beginscan_ordered(table->rel, table->index, table->snapshot, lengthof(keys), keys);
-		while (scan_next(table, scan, ForwardScanDirection, &tuple))
-		{
-			/* numbers are unique as long as nobody sets the sequence back */
-			if (*nfound < window->ngaps)
-				found[(*nfound)++] = tuple.seq;
-			take_entry(source, &tuple);
-		}
-		systable_endscan_ordered(scan);
-	}
-	qsort(found, *nfound, sizeof(int64), compare_numbers);
-	return found;
-}
-
-/* Look up the gaps; settle those that cannot fill any more. */
-static void
-read_gaps(QueueWindow *window, QueueTable *table)
-{
-	TransactionId xmin = table->snapshot->xmin;
-	TimestampTz now = GetCurrentTimestamp();
-	int64	   *found;
-	int			nfound;
-	int			nsources = 0;
-	int			kept = 0;
-	dlist_iter	iter;
-
-	if (window->ngaps == 0)
-		return;
-	dlist_foreach(iter, &window->sources)
-		nsources++;
-	if (window->ngaps > GAP_PROBES / Max(nsources, 1) &&
-		!TimestampDifferenceExceeds(window->gaps_read_at, now, GAP_PROBES_MS))
-		return;
-	window->gaps_read_at = now;
-
-	found = probe_gaps(window, table, &nfound);
-	for (int i = 0; i < window->ngaps; i++)
-	{
-		Gap		   *gap = &window->gaps[i];
-
-		if (!TransactionIdPrecedesOrEquals(gap->horizon, xmin) &&
-			bsearch(&gap->seq, found, nfound, sizeof(int64), compare_numbers) == NULL)
-			window->gaps[kept++] = *gap;
-	}
-	window->ngaps = kept;
+	if (row->op == QUEUE_OP_TRUNCATE)
+		return false;
+	if (!queue_window_source_full(source) && (!source->behind || source->from == row->block))
+		return false;
+	source->behind = source->left = true;
+	if (source->from == InvalidBlockNumber)
+		source->from = row->block;
+	else if (row->block < source->from)
+		source->again = Min(source->again, row->block);
+	return true;
 }
 
 static void
-note_gaps(QueueWindow *window, int64 from, int64 to)
+offer_entry(QueueWindow *window, const EntryTuple *row)
 {
-	TransactionId horizon = ReadNextTransactionId();
+	EntrySlot  *known = entryhash_lookup(window->entries, row->seq);
+	SourceSlot *source;
+	Datum		vectorizer;
+	bool		isnull;
 
-	/* More than we care to remember: read everything again instead. */
-	if (to - from > MAX_GAPS - window->ngaps)
+	if (known != NULL)
 	{
-		window->ngaps = 0;
-		window->recheck = true;
-		window->start_horizon = horizon;
+		known->entry->tid = row->tuple->t_self;
 		return;
 	}
-	for (int64 seq = from; seq < to; seq++)
-		window->gaps[window->ngaps++] = (Gap) {.seq = seq, .horizon = horizon};
+	vectorizer = heap_getattr(row->tuple, QUEUE_ATT_VECTORIZER, row->desc, &isnull);
+	source = sourcehash_lookup(window->numbers, DatumGetInt32(vectorizer));
+	if (source != NULL && !leave_entry(source->source, row))
+		take_entry(source->source, row);
 }
 
-/* ---- what is new ------------------------------------------------------------------ */
+/* ---- blocks --------------------------------------------------------------------------- */
 
-/* The numbers behind last_seq up to the last one: which are there, which are not. */
 static void
-advance(QueueWindow *window, int64 *seqs, int n, int64 last)
+note_open(QueueWindow *window, TransactionId xid, BlockNumber block)
 {
-	qsort(seqs, n, sizeof(int64), compare_numbers);
-	for (int i = 0; i < n && seqs[i] <= last; i++)
-	{
-		if (seqs[i] > window->last_seq + 1)
-			note_gaps(window, window->last_seq + 1, seqs[i]);
-		window->last_seq = seqs[i];
-	}
+	bool		found;
+
+	(void) openhash_insert(window->open, (OpenKey) {.xid = xid, .block = block}, &found);
+}
+
+/* Is this row an entry that was read here?  Then it need not be judged again, which takes longer. */
+static bool
+read_before(QueueWindow *window, QueueTable *table, HeapTuple tuple)
+{
+	bool		isnull;
+	Datum		seq = heap_getattr(tuple, QUEUE_ATT_SEQ, RelationGetDescr(table->rel), &isnull);
+	EntrySlot  *known = entryhash_lookup(window->entries, DatumGetInt64(seq));
+
+	return known != NULL && ItemPointerEquals(&known->entry->tid, &tuple->t_self);
 }
 
 /*
- * The entries behind last_seq.  A source that has more than is read at a time stops all of them at the last
- * number that it came to: what others have beyond is taken already, and passed over the next time.
- * Returns whether there may be more.
+ * The offsets of a block's entries that are there and not known to be, and the
+ * transactions in progress that have written others.  An entry that somebody
+ * is deleting is there: he may think better of it.
  */
-static bool
-read_new(QueueWindow *window, QueueTable *table)
+static int
+look_at_block(QueueWindow *window, QueueTable *table, Buffer buffer, OffsetNumber *offsets,
+			  TransactionId *xids, int *nxids)
 {
+	Page		page = BufferGetPage(buffer);
 	int			n = 0;
-	int			max = READ_ENTRIES;
-	int64	   *seqs = palloc(sizeof(int64) * max);
-	int64		last = PG_INT64_MAX;
+	SnapshotData dirty;
+
+	InitDirtySnapshot(dirty);
+	*nxids = 0;
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	for (OffsetNumber offset = FirstOffsetNumber; offset <= PageGetMaxOffsetNumber(page); offset++)
+	{
+		ItemId		item = PageGetItemId(page, offset);
+		HeapTupleData tuple;
+
+		if (!ItemIdIsNormal(item))
+			continue;
+		tuple.t_tableOid = RelationGetRelid(table->rel);
+		tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
+		tuple.t_len = ItemIdGetLength(item);
+		ItemPointerSet(&tuple.t_self, BufferGetBlockNumber(buffer), offset);
+		if (read_before(window, table, &tuple) || !HeapTupleSatisfiesVisibility(&tuple, &dirty, buffer))
+			continue;
+		if (!TransactionIdIsValid(dirty.xmin))
+			offsets[n++] = offset;
+		else if (*nxids == 0 || xids[*nxids - 1] != dirty.xmin)
+			xids[(*nxids)++] = dirty.xmin;
+	}
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	return n;
+}
+
+/* Offer a block's entries to their sources. */
+static void
+read_block(QueueWindow *window, QueueTable *table, BlockNumber block)
+{
+	OffsetNumber offsets[MaxHeapTuplesPerPage];
+	TransactionId xids[MaxHeapTuplesPerPage];
+	int			nxids;
+	int			n;
+	Buffer		buffer;
+
+	CHECK_FOR_INTERRUPTS();
+	table->budget--;
+	buffer = ReadBufferExtended(table->rel, MAIN_FORKNUM, block, RBM_NORMAL, table->strategy);
+	heap_page_prune_opt(table->rel, buffer);
+	n = look_at_block(window, table, buffer, offsets, xids, &nxids);
+	for (int i = 0; i < nxids; i++)
+		note_open(window, xids[i], block);
+	/* with the block pinned nothing moves in it */
+	for (int i = 0; i < n; i++)
+	{
+		ItemId		item = PageGetItemId(BufferGetPage(buffer), offsets[i]);
+		HeapTupleData tuple = {.t_tableOid = RelationGetRelid(table->rel)};
+		EntryTuple	row = {.block = block, .tuple = &tuple, .desc = RelationGetDescr(table->rel)};
+		bool		isnull;
+
+		tuple.t_data = (HeapTupleHeader) PageGetItem(BufferGetPage(buffer), item);
+		tuple.t_len = ItemIdGetLength(item);
+		ItemPointerSet(&tuple.t_self, block, offsets[i]);
+		row.seq = DatumGetInt64(heap_getattr(&tuple, QUEUE_ATT_SEQ, row.desc, &isnull));
+		row.op = DatumGetChar(heap_getattr(&tuple, QUEUE_ATT_OP, row.desc, &isnull));
+		offer_entry(window, &row);
+	}
+	ReleaseBuffer(buffer);
+}
+
+/* ---- what is new ------------------------------------------------------------------------ */
+
+static void
+mark_block(QueueWindow *window, BlockNumber block)
+{
+	int			bit = block % QUEUE_BLOCK_BITS;
+
+	window->changed[bit / 64] |= UINT64CONST(1) << (bit % 64);
+}
+
+/* Transactions that have ended: the blocks with their entries are to be read again. */
+static void
+settle_open(QueueWindow *window)
+{
+	Snapshot	snapshot = GetActiveSnapshot();
+	openhash_iterator it;
+	OpenSlot   *slot;
+
+	if (window->open->members == 0)
+		return;
+	openhash_start_iterate(window->open, &it);
+	while ((slot = openhash_iterate(window->open, &it)) != NULL)
+	{
+		if (XidInMVCCSnapshot(slot->key.xid, snapshot))
+			continue;
+		mark_block(window, slot->key.block);
+		openhash_delete_item(window->open, slot);
+	}
+}
+
+/* Returns whether there is more. */
+static bool
+read_changed(QueueWindow *window, QueueTable *table)
+{
+	for (int i = 0; i < QUEUE_BLOCK_WORDS; i++)
+		while (window->changed[i] != 0)
+		{
+			int			bit = pg_rightmost_one_pos64(window->changed[i]);
+
+			if (table->budget <= 0)
+				return true;
+			for (BlockNumber block = i * 64 + bit; block < table->nblocks; block += QUEUE_BLOCK_BITS)
+				read_block(window, table, block);
+			window->changed[i] &= window->changed[i] - 1;
+		}
+	return false;
+}
+
+/* ---- what is there ------------------------------------------------------------------------ */
+
+/* Has it blocks to read, and room for what is there? */
+static QueueWindowSource *
+hungry_source(QueueWindow *window)
+{
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &window->sources)
 	{
 		QueueWindowSource *source = dlist_container(QueueWindowSource, node, iter.cur);
-		SysScanDesc scan = scan_behind(table, source->public.vectorizer, window->last_seq);
-		EntryTuple	tuple;
-		int			read;
 
-		if (n + READ_ENTRIES > max)
-		{
-			max = 2 * (n + READ_ENTRIES);
-			seqs = repalloc(seqs, sizeof(int64) * max);
-		}
-		for (read = 0; read < READ_ENTRIES; read++)
-		{
-			if (!scan_next(table, scan, ForwardScanDirection, &tuple))
-				break;
-			seqs[n++] = tuple.seq;
-			if (!left_for_later(source, &tuple))
-				take_entry(source, &tuple);
-		}
-		if (read == READ_ENTRIES)
-			last = Min(last, tuple.seq);
-		systable_endscan_ordered(scan);
+		if (source->from != InvalidBlockNumber && source->public.nitems <= WINDOW_ITEMS / 2 &&
+			source->bytes <= WINDOW_ITEM_BYTES / 2)
+			return source;
 	}
-	advance(window, seqs, n, last);
-	pfree(seqs);
-	return last != PG_INT64_MAX;
-}
-
-/* Is it behind, and has it room again? */
-static bool
-source_hungry(const QueueWindowSource *source)
-{
-	return source->behind && source->public.nitems <= WINDOW_ITEMS / 2 &&
-		source->bytes <= WINDOW_ITEM_BYTES / 2;
+	return NULL;
 }
 
 bool
 queue_window_hungry(QueueWindow *window)
 {
+	return window->misplaced || hungry_source(window) != NULL;
+}
+
+/* Read a block for the sources that have come to it; one that becomes full there comes to it once more. */
+static void
+read_for_sources(QueueWindow *window, QueueTable *table, BlockNumber block)
+{
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &window->sources)
-		if (source_hungry(dlist_container(QueueWindowSource, node, iter.cur)))
-			return true;
-	return false;
+		dlist_container(QueueWindowSource, node, iter.cur)->left = false;
+	read_block(window, table, block);
+	dlist_foreach(iter, &window->sources)
+	{
+		QueueWindowSource *source = dlist_container(QueueWindowSource, node, iter.cur);
+
+		if (source->from == block && !source->left)
+			source->from++;
+	}
 }
 
-/* Let a source that fell behind catch up.  Returns whether it may read on at once. */
-static bool
-read_behind(QueueWindow *window, QueueTable *table, QueueWindowSource *source)
+/* Let a source read on, until it is full, or the table ends. */
+static void
+read_on(QueueWindow *window, QueueTable *table, QueueWindowSource *source)
 {
-	SysScanDesc scan;
-	EntryTuple	tuple;
-	int			read;
-
-	if (!source_hungry(source))
-		return false;
-	scan = scan_behind(table, source->public.vectorizer, source->behind_after);
-	for (read = 0; read < READ_ENTRIES && !queue_window_source_full(source); read++)
+	while (table->budget > 0 && source->from != InvalidBlockNumber && !queue_window_source_full(source))
 	{
-		if (!scan_next(table, scan, ForwardScanDirection, &tuple) || tuple.seq > window->last_seq)
+		if (source->from < table->nblocks)
 		{
-			source->behind = false;
-			break;
+			read_for_sources(window, table, source->from);
+			continue;
 		}
-		take_entry(source, &tuple);
-		source->behind_after = tuple.seq;
+		source->from = source->again;
+		source->again = InvalidBlockNumber;
+		source->behind = source->from != InvalidBlockNumber;
 	}
-	systable_endscan_ordered(scan);
-	return source->behind && !queue_window_source_full(source);
 }
 
-/* Everything read so far may miss numbers: let every source begin again; known entries are passed over. */
+/* Everything is read from the start; where a pass is under way, after it. */
 static void
-read_again(QueueWindow *window)
+read_all(QueueWindow *window)
 {
 	dlist_iter	iter;
 
@@ -402,74 +399,80 @@ read_again(QueueWindow *window)
 	{
 		QueueWindowSource *source = dlist_container(QueueWindowSource, node, iter.cur);
 
-		source->behind = true;
-		source->behind_after = 0;
+		if (source->from == InvalidBlockNumber)
+			source->from = 0;
+		else
+			source->again = 0;
 	}
-	window->recheck = false;
+	window->read_all_at = GetCurrentTimestamp();
+	window->misplaced = false;
 }
 
-/* Every source is behind, up to the last number that is there. */
+/* Nothing is where it was: passes are broken off. */
 static void
-start_reading(QueueWindow *window, QueueTable *table)
+forget_places(QueueWindow *window)
 {
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &window->sources)
 	{
 		QueueWindowSource *source = dlist_container(QueueWindowSource, node, iter.cur);
-		SysScanDesc scan = scan_behind(table, source->public.vectorizer, window->last_seq);
-		EntryTuple	tuple;
 
-		if (scan_next(table, scan, BackwardScanDirection, &tuple))
-			window->last_seq = tuple.seq;
-		systable_endscan_ordered(scan);
+		source->from = source->again = InvalidBlockNumber;
 	}
-	window->start_horizon = ReadNextTransactionId();
-	window->recheck = true;
-	window->started = true;
+	window->misplaced = true;
+	openhash_reset(window->open);
+}
+
+static bool
+read_all_due(QueueWindow *window, QueueTable *table, int poll_s)
+{
+	int64		ms = poll_s * INT64CONST(1000) * (1 + table->nblocks / BLOCKS_PER_POLL);
+
+	return GetCurrentTimestamp() > TimestampTzPlusMilliseconds(window->read_all_at, ms);
 }
 
 bool
-queue_window_read(QueueWindow *window)
+queue_window_read(QueueWindow *window, int poll_s)
 {
-	QueueTable	table;
+	QueueTable	table = {.budget = READ_BLOCKS};
+	CompatRelFile file;
+	QueueWindowSource *source;
 	bool		more;
-	dlist_iter	iter;
 
+	table.rel = queue_open(AccessShareLock);
+	/* Bits before the snapshot and the length: whatever comes after either has bits of its own. */
+	queue_take_blocks(window->changed);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	open_table(&table);
-	if (!window->started)
-		start_reading(window, &table);
-	else if (window->recheck && TransactionIdPrecedesOrEquals(window->start_horizon, table.snapshot->xmin))
-		read_again(window);
+	table.nblocks = RelationGetNumberOfBlocks(table.rel);
+	if (table.nblocks > (BlockNumber) NBuffers / 4)
+		table.strategy = GetAccessStrategy(BAS_BULKREAD);
 
-	read_gaps(window, &table);
-	more = read_new(window, &table);
-	dlist_foreach(iter, &window->sources)
+	file = compat_rel_file(table.rel);
+	if (memcmp(&file, &window->file, sizeof(file)) != 0)
+		forget_places(window);
+	if (window->misplaced || read_all_due(window, &table, poll_s))
+		read_all(window);
+	window->file = file;
+
+	settle_open(window);
+	more = read_changed(window, &table);
+	while (table.budget > 0 && (source = hungry_source(window)) != NULL)
 	{
-		QueueWindowSource *source = dlist_container(QueueWindowSource, node, iter.cur);
-
-		if (read_behind(window, &table, source))
-			more = true;
+		/* who was served goes to the end of the line */
+		dlist_delete(&source->node);
+		dlist_push_tail(&window->sources, &source->node);
+		read_on(window, &table, source);
 	}
-	close_table(&table);
+	if (table.strategy != NULL)
+		FreeAccessStrategy(table.strategy);
 	PopActiveSnapshot();
-	return more;
+	table_close(table.rel, AccessShareLock);
+	return more || queue_window_hungry(window);
 }
 
 bool
-queue_window_gaps(QueueWindow *window)
+queue_window_open(QueueWindow *window)
 {
-	return window->ngaps > 0 || window->recheck;
-}
-
-void
-queue_window_vanished_done(QueueSource *source)
-{
-	Oid			types[2] = {INT4OID, INT8OID};
-	Datum		values[2] = {Int32GetDatum(source->vectorizer), Int64GetDatum(source->vanished)};
-
-	SPI_execute_with_args("DELETE FROM vecsync.queue WHERE vectorizer = $1 AND seq <= $2 AND op = "
-						  "'t'::\"char\"", 2, types, values, NULL, false, 0);
-	source->vanished = 0;
+	return window->open->members > 0;
 }

@@ -5,20 +5,26 @@
  * Reading the table is in queue_read.c.
  *
  * Memory.  A source (vectorizer) holds at most WINDOW_ITEMS rows.  When it is
- * full, it falls behind: its new entries are passed over and read later, by
- * (vectorizer, seq), when there is room.  At start every source is behind
- * from number 0.
+ * full, it falls behind: its new entries are left, and read when there is
+ * room.
  *
  * Deletion.  An entry leaves the table in the transaction that writes the
- * result of its last row.  A crash before that commit leaves it there, and
- * its rows are done once more, with the same result.
+ * result of its last row, by its place, without a plan.  A crash before that
+ * commit leaves it there, and its rows are done once more, with the same
+ * result.  So they are when the entry is not in that place any more, because
+ * somebody has moved it: then everything is read again.
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "utils/builtins.h"
+#include "storage/bufmgr.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "queue/queue_window_private.h"
@@ -38,7 +44,8 @@ queue_window_create(MemoryContext parent)
 	window->context = context;
 	dlist_init(&window->sources);
 	window->entries = entryhash_create(context, 256, NULL);
-	window->gaps = MemoryContextAlloc(context, sizeof(Gap) * MAX_GAPS);
+	window->numbers = sourcehash_create(context, 16, NULL);
+	window->open = openhash_create(context, 16, NULL);
 	return window;
 }
 
@@ -48,6 +55,7 @@ queue_window_add_source(QueueWindow *window, int vectorizer, void *owner)
 	MemoryContext context = AllocSetContextCreate(window->context, "vecsync queue source",
 												  ALLOCSET_DEFAULT_SIZES);
 	QueueWindowSource *source = MemoryContextAllocZero(context, sizeof(QueueWindowSource));
+	bool		found;
 
 	source->public.vectorizer = vectorizer;
 	source->public.owner = owner;
@@ -57,8 +65,9 @@ queue_window_add_source(QueueWindow *window, int vectorizer, void *owner)
 	dlist_init(&source->live);
 	dlist_init(&source->backfill);
 	dlist_init(&source->delayed);
-	source->behind = true;
+	source->again = InvalidBlockNumber;	/* and from 0 everything is to be read */
 	dlist_push_tail(&window->sources, &source->node);
+	sourcehash_insert(window->numbers, vectorizer, &found)->source = source;
 	return &source->public;
 }
 
@@ -75,6 +84,7 @@ queue_window_drop_source(QueueWindow *window, QueueSource *public)
 	while ((slot = entryhash_iterate(window->entries, &it)) != NULL)
 		if (GetMemoryChunkContext(slot->entry) == source->context)
 			entryhash_delete_item(window->entries, slot);
+	sourcehash_delete(window->numbers, public->vectorizer);
 	dlist_delete(&source->node);
 	MemoryContextDelete(source->context);
 }
@@ -253,6 +263,16 @@ advance_scan(QueueWindowSource *source, Backfill *scan)
 	}
 }
 
+/* The entry is deleted by the next queue_window_finish. */
+static void
+finish_entry(QueueWindow *window, QueueEntry *entry)
+{
+	MemoryContext old = MemoryContextSwitchTo(window->context);
+
+	window->finished = lappend(window->finished, entry);
+	MemoryContextSwitchTo(old);
+}
+
 static void
 entry_row_done(QueueWindowSource *source, QueueEntry *entry)
 {
@@ -269,15 +289,8 @@ entry_row_done(QueueWindowSource *source, QueueEntry *entry)
 	}
 	if (entry->remaining == 0)
 	{
-		MemoryContext old = MemoryContextSwitchTo(source->context);
-		int64	   *seq = palloc(sizeof(int64));
-
-		*seq = entry->seq;
-		source->finished = lappend(source->finished, seq);
-		MemoryContextSwitchTo(old);
 		source->public.partial_rows -= entry->rows;
-		entryhash_delete(window->entries, entry->seq);
-		pfree(entry);
+		finish_entry(window, entry);
 	}
 }
 
@@ -316,83 +329,131 @@ queue_window_done(QueueItem *item)
 	pfree(item);
 }
 
-static void
-finish_scan(QueueWindowSource *source, Backfill *scan)
+/* ---- the table ---------------------------------------------------------------------- */
+
+/*
+ * Delete an entry where it was read; false when it is not there.  A snapshot is active: what it sees is not
+ * vacuumed between the look and the deletion.
+ */
+static bool
+delete_entry(Relation rel, BlockNumber nblocks, const QueueEntry *entry)
 {
-	Oid			types[4] = {INT4OID, INT8OID, TEXTARRAYOID, INT4OID};
+	HeapTupleData tuple = {.t_self = entry->tid};
+	Buffer		buffer;
+	bool		same;
+	bool		isnull;
+	TM_FailureData failure;
+
+	if (ItemPointerGetBlockNumber(&entry->tid) >= nblocks ||
+		!heap_fetch(rel, SnapshotSelf, &tuple, &buffer, false))
+		return false;
+	same = DatumGetInt64(heap_getattr(&tuple, QUEUE_ATT_SEQ, RelationGetDescr(rel), &isnull)) == entry->seq;
+	ReleaseBuffer(buffer);
+	return same && heap_delete(rel, &tuple.t_self, GetCurrentCommandId(true), InvalidSnapshot, true, &failure,
+							   false) == TM_Ok;
+}
+
+/* Run an UPDATE of the row with ctid $1 and number $2 that returns its ctid. */
+static bool
+update_entry(QueueWindow *window, QueueEntry *entry, const char *sql, int nargs, Oid *types, Datum *values)
+{
+	bool		isnull;
+
+	values[0] = PointerGetDatum(&entry->tid);
+	values[1] = Int64GetDatum(entry->seq);
+	if (SPI_execute_with_args(sql, nargs, types, values, NULL, false, 0) != SPI_OK_UPDATE_RETURNING)
+		elog(ERROR, "could not update vecsync.queue");
+	if (SPI_processed == 0)
+	{
+		window->misplaced = true;
+		return false;
+	}
+	entry->tid = *(ItemPointer) DatumGetPointer(
+		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	return true;
+}
+
+static void
+write_cursor(QueueWindow *window, Backfill *scan)
+{
+	Oid			types[4] = {TIDOID, INT8OID, TEXTARRAYOID, INT4OID};
 	Datum		values[4];
 
-	values[0] = Int32GetDatum(source->public.vectorizer);
-	values[1] = Int64GetDatum(scan->public.seq);
-	if (scan->exhausted && scan->chunks == NULL)
-	{
-		SPI_execute_with_args("DELETE FROM vecsync.queue WHERE vectorizer = $1 AND seq = $2", 2, types,
-							  values, NULL, false, 0);
-		return;
-	}
 	values[2] = PointerGetDatum(scan->cursor);
 	values[3] = Int32GetDatum((int32) Min(scan->done_rows, PG_INT32_MAX));
-	SPI_execute_with_args("UPDATE vecsync.queue SET keys = $3, rows = greatest(rows - $4, 0)"
-						  " WHERE vectorizer = $1 AND seq = $2", 4, types, values, NULL, false, 0);
-	scan->done_rows = 0;
+	if (update_entry(window, scan->entry,
+					 "UPDATE vecsync.queue SET keys = $3, rows = greatest(rows - $4, 0)"
+					 " WHERE ctid = $1 AND seq = $2 RETURNING ctid", 4, types, values))
+		scan->done_rows = 0;
 }
 
 /* Forget a scan that is over; the source's next one takes its place. */
 static void
 drop_scan(QueueWindowSource *source, Backfill *scan)
 {
-	QueueWindow *window = source->window;
 	Backfill  **link = &source->scans;
 
 	while (*link != scan)
 		link = &(*link)->next;
 	*link = scan->next;
-	pfree(entryhash_lookup(window->entries, scan->public.seq)->entry);
-	entryhash_delete(window->entries, scan->public.seq);
+	finish_entry(source->window, scan->entry);
 	pfree(scan);
 }
 
-static void
-delete_finished(QueueWindowSource *source)
+void
+queue_window_vanished_done(QueueSource *public)
 {
-	int			n = list_length(source->finished);
-	Datum	   *seqs;
-	Oid			types[2] = {INT4OID, INT8ARRAYOID};
-	Datum		values[2];
+	QueueWindowSource *source = (QueueWindowSource *) public;
 	ListCell   *lc;
-	int			i = 0;
 
-	if (n == 0)
-		return;
-	seqs = palloc(sizeof(Datum) * n);
-	foreach(lc, source->finished)
-		seqs[i++] = Int64GetDatum(*(int64 *) lfirst(lc));
-	values[0] = Int32GetDatum(source->public.vectorizer);
-	values[1] = PointerGetDatum(
-		construct_array(seqs, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	SPI_execute_with_args("DELETE FROM vecsync.queue WHERE vectorizer = $1 AND seq = ANY ($2)", 2, types,
-						  values, NULL, false, 0);
-	list_free_deep(source->finished);
-	source->finished = NIL;
+	foreach(lc, source->vanished)
+		finish_entry(source->window, lfirst(lc));
+	list_free(source->vanished);
+	source->vanished = NIL;
+	public->nvanished = 0;
+}
+
+static void
+delete_finished(QueueWindow *window)
+{
+	Relation	rel = queue_open(RowExclusiveLock);
+	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
+	ListCell   *lc;
+
+	/* what the transaction has done to them is to be seen */
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	foreach(lc, window->finished)
+	{
+		QueueEntry *entry = lfirst(lc);
+
+		if (!delete_entry(rel, nblocks, entry))
+			window->misplaced = true;
+		entryhash_delete(window->entries, entry->seq);
+		pfree(entry);
+	}
+	PopActiveSnapshot();
+	list_free(window->finished);
+	window->finished = NIL;
+	table_close(rel, NoLock);
 }
 
 void
 queue_window_finish(QueueWindow *window)
 {
-	dlist_iter	iter;
-
-	dlist_foreach(iter, &window->sources)
-		delete_finished(dlist_container(QueueWindowSource, node, iter.cur));
 	while (window->moved != NIL)
 	{
 		Backfill   *scan = linitial(window->moved);
 
 		window->moved = list_delete_first(window->moved);
 		scan->cursor_moved = false;
-		finish_scan(scan->source, scan);
 		if (scan->exhausted && scan->chunks == NULL)
 			drop_scan(scan->source, scan);
+		else
+			write_cursor(window, scan);
 	}
+	if (window->finished != NIL)
+		delete_finished(window);
 }
 
 /* ---- backfill ------------------------------------------------------------------------ */
@@ -428,7 +489,7 @@ queue_window_scan_chunk(QueueSource *public, ArrayType **keys, int nkeys, bool l
 	/* An empty last chunk is there to move the cursor past the end. */
 	chunk = palloc0(sizeof(QueueEntry));
 	chunk->scan = scan;
-	chunk->forced = scan->forced;
+	chunk->forced = scan->entry->forced;
 	chunk->rows = chunk->remaining = nkeys;
 	chunk->end = queue_window_copy_array(nkeys > 0 ? keys[nkeys - 1] : scan->public.after);
 	if (nkeys > 0)
@@ -453,11 +514,12 @@ void
 queue_window_scan_count(QueueSource *public, int64 rows)
 {
 	QueueWindowSource *source = (QueueWindowSource *) public;
-	Oid			types[3] = {INT4OID, INT8OID, INT4OID};
-	Datum		values[3] = {Int32GetDatum(public->vectorizer), Int64GetDatum(source->scans->public.seq),
-	Int32GetDatum((int32) Min(rows, PG_INT32_MAX))};
+	Oid			types[3] = {TIDOID, INT8OID, INT4OID};
+	Datum		values[3];
 
-	SPI_execute_with_args("UPDATE vecsync.queue SET rows = $3 WHERE vectorizer = $1 AND seq = $2", 3, types,
-						  values, NULL, false, 0);
+	values[2] = Int32GetDatum((int32) Min(rows, PG_INT32_MAX));
+	(void) update_entry(source->window, source->scans->entry,
+						"UPDATE vecsync.queue SET rows = $3 WHERE ctid = $1 AND seq = $2 RETURNING ctid", 3,
+						types, values);
 	source->scans->public.counted = true;
 }

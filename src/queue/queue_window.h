@@ -50,7 +50,7 @@ struct QueueSource
 	int			vectorizer;
 	int			nitems;
 	int64		partial_rows;	/* rows done of entries that are not */
-	int64		vanished;		/* number of the last entry of op 't' that is read and not done; or 0 */
+	int			nvanished;		/* entries of op 't' that are read and not done */
 	void	   *owner;			/* the worker's */
 };
 
@@ -61,18 +61,21 @@ extern QueueSource *queue_window_add_source(QueueWindow *window, int vectorizer,
 extern void queue_window_drop_source(QueueWindow *window, QueueSource *source);
 
 /*
- * Read what is new.  Inside a transaction with SPI connected, as the catalog's
- * owner.  Returns true when more is waiting to be read than was read.
- * queue_window_gaps tells whether numbers were passed over whose transactions
- * may still be open: read again soon.
+ * Read what is new; once in poll_s seconds, everything.  Inside a transaction.
+ * Returns true when more is waiting to be read than was read.
+ * queue_window_open tells whether there are entries of transactions in
+ * progress: some end without a word to the worker, so read again soon.
  */
-extern bool queue_window_read(QueueWindow *window);
-extern bool queue_window_gaps(QueueWindow *window);
+extern bool queue_window_read(QueueWindow *window, int poll_s);
+extern bool queue_window_open(QueueWindow *window);
 
-/* Did a source that fell behind get room?  Then read again now: nobody else will wake the worker for it. */
+/*
+ * Has a source with more to read got room, or was an entry not where it was?  Then read again now: nobody
+ * else wakes the worker for it.
+ */
 extern bool queue_window_hungry(QueueWindow *window);
 
-/* What source->vanished tells is done: its entries go.  In the transaction, with SPI, that did it. */
+/* What the entries of op 't' ask for is done: they go with queue_window_finish. */
 extern void queue_window_vanished_done(QueueSource *source);
 
 /* Take the next row that may be worked on; NULL when there is none. */
@@ -101,7 +104,6 @@ extern void queue_window_finish(QueueWindow *window);
 
 typedef struct QueueScan
 {
-	int64		seq;
 	bool		counted;		/* the entry says how many rows it stands for */
 	ArrayType  *after;			/* the last key read; empty at the start */
 } QueueScan;

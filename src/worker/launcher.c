@@ -31,6 +31,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "queue/queue.h"
 #include "worker/worker.h"
 
 #define RESTART_MIN_MS		1000
@@ -55,6 +56,7 @@ scan_databases(void)
 	TableScanDesc scan;
 	HeapTuple	tuple;
 	List	   *databases = NIL;
+	List	   *gone = NIL;
 	ListCell   *lc;
 	MemoryContext context = CurrentMemoryContext;
 
@@ -85,11 +87,17 @@ scan_databases(void)
 
 		if ((slot->state == WORKER_WANTED || slot->state == WORKER_ABSENT) && handles[i] == NULL &&
 			!list_member_oid(databases, slot->database))
+		{
 			slot->state = WORKER_UNUSED;
+			gone = lappend_oid(gone, slot->database);
+		}
 	}
 	LWLockRelease(worker_shared->lock);
+	foreach(lc, gone)
+		queue_database_gone(lfirst_oid(lc));
 	foreach(lc, databases)
 		(void) worker_find_database(lfirst_oid(lc), true);
+	list_free(gone);
 	list_free(databases);
 }
 

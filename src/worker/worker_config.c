@@ -513,12 +513,9 @@ static void
 delete_left_entries(void)
 {
 	static const char *const sql =
-		"WITH RECURSIVE q(id) AS (SELECT min(vectorizer) FROM vecsync.queue UNION ALL"
-		" SELECT (SELECT min(n.vectorizer) FROM vecsync.queue n WHERE n.vectorizer > q.id) FROM q"
-		" WHERE q.id IS NOT NULL)"
-		" DELETE FROM vecsync.queue WHERE vectorizer IN (SELECT q.id FROM q WHERE NOT EXISTS"
-		" (SELECT FROM vecsync.vectorizer v WHERE v.id = q.id)"
-		" AND q.id <= greatest($1, (SELECT max(v.id) FROM vecsync.vectorizer v)))";
+		"DELETE FROM vecsync.queue q WHERE NOT EXISTS (SELECT FROM vecsync.vectorizer v"
+		" WHERE v.id = q.vectorizer)"
+		" AND q.vectorizer <= greatest($1, (SELECT max(v.id) FROM vecsync.vectorizer v))";
 	static const char *const failed =
 		"DELETE FROM vecsync.dead_letter d WHERE NOT EXISTS (SELECT FROM vecsync.vectorizer v"
 		" WHERE v.id = d.vectorizer)"

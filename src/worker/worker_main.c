@@ -32,8 +32,8 @@
 #include "base/debug_point.h"
 #include "worker/worker_state.h"
 
-/* While transactions are open that may still add to what was read, look again this often. */
-#define GAP_POLL_MS 1000
+/* While entries of transactions in progress are known, look this often whether those have ended. */
+#define OPEN_POLL_MS 1000
 
 /*
  * After the queue was read, what commits next waits this long at least: under a stream of small commits one
@@ -82,7 +82,7 @@ read_queue(void)
 	if (!worker_begin("reading the queue"))
 		leave();
 	worker_config_load();
-	MyWorker->more_to_read = queue_window_read(MyWorker->window);
+	MyWorker->more_to_read = queue_window_read(MyWorker->window, worker_poll_interval);
 	worker_commit();
 }
 
@@ -123,7 +123,7 @@ make_batches(TimestampTz *when)
 		WorkerVectorizer *v = dlist_container(WorkerVectorizer, node, iter.cur);
 		bool		wanted;
 
-		if (v->source->vanished > 0 && v->not_before <= now && v->read_sql != NULL)
+		if (v->source->nvanished > 0 && v->not_before <= now && v->read_sql != NULL)
 		{
 			if (!worker_begin("looking for rows that went"))
 				leave();
@@ -399,7 +399,7 @@ reading_due(void)
 	return rows_to_read() || MyWorker->more_to_read || last == 0 || queue_window_hungry(MyWorker->window) ||
 		MyWorker->config_generation != worker_config_generation() || MyWorker->sources_stale ||
 		TimestampDifferenceExceeds(last, now, worker_poll_interval * 1000) ||
-		(queue_window_gaps(MyWorker->window) && TimestampDifferenceExceeds(last, now, GAP_POLL_MS));
+		(queue_window_open(MyWorker->window) && TimestampDifferenceExceeds(last, now, OPEN_POLL_MS));
 }
 
 /*
@@ -409,7 +409,7 @@ reading_due(void)
 static void
 wait_for_work(TimestampTz when)
 {
-	long		timeout = queue_window_gaps(MyWorker->window) ? GAP_POLL_MS : worker_poll_interval * 1000L;
+	long		timeout = queue_window_open(MyWorker->window) ? OPEN_POLL_MS : worker_poll_interval * 1000L;
 	long		unread = unread_ms();
 
 	if (when != DT_NOEND)

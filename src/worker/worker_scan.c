@@ -85,9 +85,10 @@ scan_rows(void *arg)
 	ArrayType **keys;
 	int			nkeys;
 
+	keys = worker_scan_keys(v, s->scan->after, &nkeys);
+	/* from here on nothing fails that would be rolled back alone, with the entry where it was */
 	if (!s->scan->counted)
 		queue_window_scan_count(v->source, count_rows(v));
-	keys = worker_scan_keys(v, s->scan->after, &nkeys);
 	queue_window_scan_chunk(v->source, keys, nkeys, nkeys < WORKER_SCAN_ROWS);
 }
 

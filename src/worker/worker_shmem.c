@@ -31,7 +31,7 @@ shmem_request(void)
 		previous_request_hook();
 	RequestAddinShmemSpace(MAXALIGN(sizeof(WorkerShared)));
 	RequestNamedLWLockTranche(TRANCHE, 1);
-	queue_number_request();
+	queue_shared_request();
 	worker_query_cache_request();
 	worker_activity_request();
 }
@@ -54,7 +54,7 @@ shmem_startup(void)
 		for (int i = 0; i < WORKER_MAX_DATABASES; i++)
 			pg_atomic_init_u32(&worker_shared->databases[i].rows_changed, 0);
 	}
-	queue_number_startup();
+	queue_shared_startup();
 	worker_query_cache_startup();
 	worker_activity_startup();
 	LWLockRelease(AddinShmemInitLock);

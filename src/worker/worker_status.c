@@ -4,7 +4,7 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
+#include "access/heapam.h"
 #include "access/relation.h"
 #include "access/relscan.h"
 #include "access/table.h"
@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "optimizer/plancat.h"
 #include "pgstat.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -216,49 +217,92 @@ vectorizer_state(const CatalogVectorizer *v, const WorkerProgress *p, int64 pend
 	return "in step";
 }
 
+/* What waits for a vectorizer. */
+typedef struct Waiting
+{
+	int			vectorizer;
+	int64		rows;
+	int64		entries;		/* that stand for rows */
+	int64		uncounted;		/* scans whose rows nobody has counted yet */
+	int64		failed;
+	TimestampTz since;
+	bool		any;
+} Waiting;
+
+/* For all vectorizers at once: the queue is read from end to end, whosever entries are asked for. */
+static Waiting *
+read_waiting(int *count)
+{
+	Waiting    *list;
+
+	if (SPI_execute("SELECT v.id, q.rows, q.entries, q.uncounted, q.since,"
+					" (SELECT count(*) FROM vecsync.dead_letter d WHERE d.vectorizer = v.id)"
+					" FROM vecsync.vectorizer v LEFT JOIN"
+					" (SELECT vectorizer, coalesce(sum(rows) FILTER (WHERE rows > 0), 0)::int8 AS rows,"
+					" count(*) FILTER (WHERE rows <> 0) AS entries,"
+					" count(*) FILTER (WHERE rows < 0) AS uncounted, min(queued_at) AS since"
+					" FROM vecsync.queue GROUP BY vectorizer) q ON q.vectorizer = v.id",
+					true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read vecsync.queue");
+	*count = (int) SPI_processed;
+	list = palloc(sizeof(Waiting) * Max(*count, 1));
+	for (int i = 0; i < *count; i++)
+	{
+		Datum		values[6];
+		bool		nulls[6];
+
+		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, nulls);
+		list[i] = (Waiting) {.vectorizer = DatumGetInt32(values[0]), .failed = DatumGetInt64(values[5]),
+		.any = !nulls[1]};
+		if (nulls[1])
+			continue;
+		list[i].rows = DatumGetInt64(values[1]);
+		list[i].entries = DatumGetInt64(values[2]);
+		list[i].uncounted = DatumGetInt64(values[3]);
+		list[i].since = DatumGetTimestampTz(values[4]);
+	}
+	return list;
+}
+
+static Waiting
+find_waiting(const Waiting *list, int count, int vectorizer)
+{
+	for (int i = 0; i < count; i++)
+		if (list[i].vectorizer == vectorizer)
+			return list[i];
+	return (Waiting) {.vectorizer = vectorizer};
+}
+
 static void
-status_row(const CatalogVectorizer *v, ReturnSetInfo *rsinfo)
+status_row(const CatalogVectorizer *v, Waiting waiting, ReturnSetInfo *rsinfo)
 {
 	WorkerProgress p = read_progress(v->id);
-	Oid			type = INT4OID;
-	Datum		id = Int32GetDatum(v->id);
 	int64		rows = 0;
 	int64		embedded = 0;
-	int64		pending;
-	int64		entries;
-	int64		uncounted;
+	int64		pending = waiting.rows;
 	Datum		values[18];
 	bool		nulls[18] = {false};
 
-	if (SPI_execute_with_args(
-			"SELECT coalesce(sum(rows) FILTER (WHERE rows > 0), 0)::int8, count(*) FILTER (WHERE rows <> 0),"
-			" count(*) FILTER (WHERE rows < 0), min(queued_at),"
-			" (SELECT count(*) FROM vecsync.dead_letter WHERE vectorizer = $1)"
-			" FROM vecsync.queue WHERE vectorizer = $1",
-			1, &type, &id, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read vecsync.queue");
-	pending = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &nulls[6]));
-	entries = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &nulls[6]));
-	uncounted = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &nulls[6]));
-	values[9] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, &nulls[9]);
-	values[8] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5, &nulls[8]);
 	count_rows(v, &rows, &embedded);
 	/* the rows of a scan not counted yet are all there are, with those that have an entry besides */
-	if (uncounted > 0)
+	if (waiting.uncounted > 0)
 		pending = Max(pending, rows);
 	/* a scan may have more rows than were estimated, so nothing is done before its entry is gone */
-	pending = Max(pending - p.partial_rows, entries > 0 ? 1 : 0);
+	pending = Max(pending - p.partial_rows, waiting.entries > 0 ? 1 : 0);
 	if (embedded < 0)
 		embedded = Max(0, rows - pending);
 
 	values[0] = CStringGetTextDatum(v->name);
 	values[1] = ObjectIdGetDatum(v->source);
 	values[2] = CStringGetTextDatum(v->model);
-	values[3] = CStringGetTextDatum(vectorizer_state(v, &p, pending, DatumGetInt64(values[8])));
+	values[3] = CStringGetTextDatum(vectorizer_state(v, &p, pending, waiting.failed));
 	values[4] = Int64GetDatum(rows);
 	values[5] = Int64GetDatum(embedded);
 	values[6] = Int64GetDatum(pending);
 	values[7] = Int32GetDatum(p.in_flight);
+	values[8] = Int64GetDatum(waiting.failed);
+	values[9] = TimestampTzGetDatum(waiting.since);
+	nulls[9] = !waiting.any;
 	values[10] = worker_histogram_share(p.lag, 0.5, &nulls[10]);
 	values[11] = worker_histogram_share(p.lag, 0.99, &nulls[11]);
 	nulls[12] = p.last_error_at == 0;
@@ -283,6 +327,8 @@ worker_status(PG_FUNCTION_ARGS)
 	CatalogScope scope;
 	MemoryContext context = CurrentMemoryContext;
 	bool	   *visible;
+	Waiting    *waiting;
+	int			nwaiting;
 
 	InitMaterializedSRF(fcinfo, 0);
 	catalog_enter(&scope);
@@ -292,9 +338,10 @@ worker_status(PG_FUNCTION_ARGS)
 	for (int i = 0; i < count; i++)
 		visible[i] = may_see(list[i].source);
 	catalog_enter(&scope);
+	waiting = read_waiting(&nwaiting);
 	for (int i = 0; i < count; i++)
 		if (visible[i] && get_rel_name(list[i].source) != NULL)
-			status_row(&list[i], rsinfo);
+			status_row(&list[i], find_waiting(waiting, nwaiting, list[i].id), rsinfo);
 	catalog_leave(&scope);
 	return (Datum) 0;
 }
@@ -310,50 +357,76 @@ own_changes(void)
 			errhint("COMMIT first: the worker sees only what is committed."));
 }
 
+/* How far a wait has come. */
+typedef struct WaitState
+{
+	int			vectorizer;
+	int64		last;			/* entries up to this number are waited for; 0: not looked yet */
+	BlockNumber block;			/* there is none before this block, unless it was moved there */
+} WaitState;
+
 /*
- * Is an entry of the vectorizer up to that number still in the queue?  By a
+ * Is an entry that is waited for in the queue, from state->block on?  By a
  * snapshot of its own, so that it sees what is deleted while this transaction's
- * snapshot stands.  Entries of our own transaction cannot be waited for.
+ * snapshot stands.  The first look goes to the end of the table and finds the
+ * last number.
  */
 static bool
-pending_up_to(int vectorizer, int64 *last)
+pending_from(WaitState *state)
 {
-	Oid			schema = get_namespace_oid("vecsync", false);
-	Relation	rel = table_open(get_relname_relid("queue", schema), AccessShareLock);
-	Relation	index = index_open(queue_index(schema), AccessShareLock);
+	Relation	rel = queue_open(AccessShareLock);
+	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	bool		first = state->last == 0;
 	bool		own = false;
 	bool		found = false;
-	int64		highest = 0;
+	ScanKeyData key;
+	TableScanDesc scan;
+	HeapTuple	tuple;
 
-	ScanKeyInit(&key, QUEUE_ATT_VECTORIZER, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(vectorizer));
-	scan = systable_beginscan_ordered(rel, index, snapshot, 1, &key);
-	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	ScanKeyInit(&key, QUEUE_ATT_VECTORIZER, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(state->vectorizer));
+	scan = table_beginscan_strat(rel, snapshot, 1, &key, true, false);
+	if (state->block < nblocks)
+		heap_setscanlimits(scan, state->block, nblocks - state->block);
+	while (state->block < nblocks && (first || !found) &&
+		   (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		bool		isnull;
 		int64		seq = DatumGetInt64(heap_getattr(tuple, QUEUE_ATT_SEQ, RelationGetDescr(rel), &isnull));
 
 		CHECK_FOR_INTERRUPTS();
-		if (*last > 0 && seq > *last)
-			break;
-		own |= TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+		if (!first && seq > state->last)
+			continue;
+		if (!found)
+			state->block = ItemPointerGetBlockNumber(&tuple->t_self);
 		found = true;
-		highest = seq;
-		if (*last > 0)
-			break;
+		own |= TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+		if (first)
+			state->last = Max(state->last, seq);
 	}
-	systable_endscan_ordered(scan);
+	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
-	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
 	if (own)
 		own_changes();
-	if (*last == 0)
-		*last = found ? highest : -1;
 	return found;
+}
+
+/*
+ * Is an entry that is waited for in the queue?  Each look begins where the one before has found one, and only
+ * when there is none to the end, at the start: so all looks of a wait together read the table a few times.
+ * Entries of our own transaction cannot be waited for.
+ */
+static bool
+pending(WaitState *state)
+{
+	if (pending_from(state))
+		return true;
+	if (state->block == 0 || state->last == 0)
+		return false;
+	state->block = 0;
+	return pending_from(state);
 }
 
 /* The number that goes with the name now, whatever this transaction's snapshot shows; 0: none any more. */
@@ -385,12 +458,11 @@ worker_wait(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	CatalogVectorizer *v = catalog_get_vectorizer(name, CurrentMemoryContext);
-	int			vectorizer = v->id;
+	WaitState	state = {.vectorizer = v->id};
 	TimestampTz start = GetCurrentTimestamp();
 	TimestampTz end = DatumGetTimestampTz(
 		DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(start), PG_GETARG_DATUM(1)));
-	int64		last = 0;
-	bool		pending;
+	bool		left;
 
 	if (worker_shared == NULL)
 		ereport(ERROR,
@@ -405,15 +477,14 @@ worker_wait(PG_FUNCTION_ARGS)
 	{
 		TimestampTz now = GetCurrentTimestamp();
 
-		pending = pending_up_to(vectorizer, &last);
-		if (!pending)
+		left = pending(&state);
+		if (!left)
 		{
 			int			present = present_number(name);
 
-			if (present == vectorizer || present == 0)
+			if (present == state.vectorizer || present == 0)
 				break;
-			vectorizer = present;
-			last = 0;
+			state = (WaitState) {.vectorizer = present};
 			continue;
 		}
 		if (now >= end)
@@ -423,5 +494,5 @@ worker_wait(PG_FUNCTION_ARGS)
 										   PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
-	PG_RETURN_BOOL(!pending);
+	PG_RETURN_BOOL(!left);
 }

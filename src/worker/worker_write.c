@@ -453,5 +453,6 @@ worker_forget_vanished(WorkerVectorizer *v)
 	v->sweep_wanted = true;
 	(void) queue_retry_failed(v->def->id);
 	queue_window_vanished_done(v->source);
+	queue_window_finish(MyWorker->window);
 	MyWorker->more_to_read = true;
 }

@@ -58,7 +58,7 @@ sql("CREATE TABLESPACE place LOCATION '$place'");
 $service->scenario(dims => 8, delay_ms => 50);
 sql(q{SELECT vecsync.alter_model('m', '{"max_batch": 5}'); UPDATE t SET body = body || '!'});
 sql("VACUUM (FULL, FREEZE) $_") for qw(vecsync.queue vecsync.digest vecsync.vectorizer vecsync.model vecsync.operation_batch vecsync.dead_letter t);
-sql(q{CLUSTER vecsync.queue USING queue_pkey; REINDEX DATABASE postgres; REINDEX SYSTEM postgres});
+sql(q{CLUSTER vecsync.digest USING digest_pkey; REINDEX DATABASE postgres; REINDEX SYSTEM postgres});
 $service->scenario(dims => 8);
 goes_on('everything rewritten');
 is($node->psql('beside', 'ALTER DATABASE postgres SET TABLESPACE place'), 0, 'a database moves');

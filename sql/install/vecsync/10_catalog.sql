@@ -74,7 +74,7 @@ COMMENT ON COLUMN vecsync.vectorizer.chunk_table IS 'table of the chunks and the
 -- ---------------------------------------------------------------------------
 -- Durable queue.  Written by the capture triggers inside the user's transaction, append-only; read and
 -- emptied by the worker.  One entry holds many keys: the key columns' texts, row after row, in the order of
--- the primary key.
+-- the primary key.  No index: one is as dear to a writer as the row.
 -- ---------------------------------------------------------------------------
 
 CREATE SEQUENCE vecsync.queue_seq AS bigint;
@@ -84,10 +84,11 @@ CREATE TABLE vecsync.queue (
     op "char" NOT NULL,             -- k: keys to look at, f: to embed whatever their digests say, s: scan of the table from a key on, a: the same as f, t: truncated
     rows integer NOT NULL,          -- how many rows the entry stands for; -1 = not counted yet (s)
     keys text[] NOT NULL,
-    queued_at timestamptz NOT NULL,
-    PRIMARY KEY (vectorizer, seq)   -- the only index: writers pay for each
+    queued_at timestamptz NOT NULL
 );
 ALTER SEQUENCE vecsync.queue_seq OWNED BY vecsync.queue.seq;
+-- UPDATE and DELETE need one where all tables are published
+ALTER TABLE vecsync.queue REPLICA IDENTITY FULL;
 ALTER TABLE vecsync.queue SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE vecsync.queue IS 'changes that are committed and not yet embedded';
 

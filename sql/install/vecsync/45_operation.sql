@@ -81,8 +81,7 @@ CREATE FUNCTION vecsync._stats(OUT requests bigint, OUT answers_ok bigint, OUT a
 REVOKE ALL ON FUNCTION vecsync._stats() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION vecsync._stats() TO pg_monitor;
 CREATE VIEW vecsync.stats AS
-SELECT s.*, (SELECT min(o.queued_at) FROM vecsync.vectorizer v,
-                    LATERAL (SELECT q.queued_at FROM vecsync.queue q WHERE q.vectorizer = v.id ORDER BY q.seq LIMIT 1) o) AS oldest_pending FROM vecsync._stats() s;
+SELECT s.*, (SELECT min(q.queued_at) FROM vecsync.queue q WHERE q.vectorizer IN (SELECT v.id FROM vecsync.vectorizer v)) AS oldest_pending FROM vecsync._stats() s;
 GRANT SELECT ON vecsync.stats TO pg_monitor;
 COMMENT ON VIEW vecsync.stats IS
 'Since the server started: requests of this database''s worker, its answers by class (retried: no connection, timeout, 5xx; throttled: 429, 503; rejected: 400, 413, 422; refused: 401, 403, 404, redirects; garbage: not usable), time of a request (upper bounds), tokens, rows embedded and rows without text; size, hits and misses of the query cache, which all databases share; the time of the oldest change that is pending. For pg_monitor.';

@@ -1,0 +1,159 @@
+# The queue's table has no index, and its worker reads the blocks that writers name: no entry is lost, whenever its
+# transaction commits, wherever its row lies, and whatever somebody does to the table meanwhile.
+
+use strict;
+use warnings FATAL => 'all';
+
+use JSON::PP;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use VecsyncNode;
+
+my $seed = $ENV{SEED} // 18;
+srand $seed;
+diag("SEED=$seed");
+
+# nothing is found by looking once in a while
+my ($node, $service) = VecsyncNode::start(dims => 2, conf => [ 'vecsync.poll_interval = 1h', 'fsync = off', 'autovacuum = off' ]);
+
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+
+sub in_step
+{
+	my ($what, @tables) = @_;
+	ok(VecsyncNode::settle($node, $_), "$what: $_ is worked off") for @tables;
+	VecsyncNode::in_step($node, $_, 'body', "$what: $_") for @tables;
+	return;
+}
+
+# one transaction a row
+my $singles = q{DO $$ BEGIN FOR i IN %d..%d LOOP INSERT INTO %s VALUES (i, '%1$s ' || i) ON CONFLICT (id) DO UPDATE SET body = excluded.body || '+'; COMMIT; END LOOP; END $$};
+
+sql("CREATE TABLE $_ (id int PRIMARY KEY, body text)") for qw(t u v);
+VecsyncNode::vectorizer($node, $service, $_, 'body') for qw(t u v);
+VecsyncNode::settle($node, $_) for qw(t u v);
+is(sql(q{SELECT count(*) FROM pg_index WHERE indrelid = 'vecsync.queue'::regclass}), '0', 'no index');
+
+# ---- transactions that commit late ---------------------------------------------------------------
+# An entry is written before the end of its transaction when it is full: 1,024 rows.
+my @sessions = map { VecsyncNode::session($node) } 1 .. 4;
+my $id = 0;
+for my $round (1 .. 3)
+{
+	for my $i (0 .. $#sessions)
+	{
+		$sessions[$i]->query_safe(sprintf q{BEGIN; INSERT INTO t SELECT i, 'late ' || i FROM generate_series(%d, %d) i}, $id + 1, $id + 1100);
+		$id += 1100;
+		if ($i % 2)
+		{
+			$sessions[$i]->query_safe(sprintf q{SAVEPOINT one; INSERT INTO u SELECT i, 'gone ' || i FROM generate_series(%d, %d) i}, $id + 1, $id + 1100);
+			sql("INSERT INTO v VALUES ($id, 'beside a savepoint')");
+			$sessions[$i]->query_safe(sprintf q{ROLLBACK TO one; SAVEPOINT two; INSERT INTO u SELECT i, 'kept ' || i FROM generate_series(%d, %d) i; RELEASE two}, $id + 501, $id + 1600);
+			$id += 1600;
+		}
+	}
+	# others read the same blocks, before and in between
+	sql(sprintf $singles, $id + 1, $id + 20, 'v');
+	ok(VecsyncNode::settle($node, 'v'), "round $round: entries of open transactions are in nobody's way");
+	for my $session (sort { rand() <=> 0.5 } @sessions)
+	{
+		$session->query_safe(rand() < 0.3 ? 'ROLLBACK' : 'COMMIT');
+		sql(sprintf $singles, $id + 1, $id + 3, 'v') if rand() < 0.5;
+		$id += 30;
+	}
+	in_step("round $round, late commits", qw(t u v));
+}
+$_->quit for @sessions;
+
+# ---- prepared transactions -----------------------------------------------------------------------
+my $rows = q{INSERT INTO t SELECT i, '%s ' || i FROM generate_series(%d, %d) i};
+sql(sprintf "BEGIN; $rows; PREPARE TRANSACTION 'small'", 'small', $id + 1, $id + 3);
+sql(sprintf "BEGIN; $rows; SAVEPOINT s; $rows; RELEASE s; PREPARE TRANSACTION 'large'", 'large', $id + 1001, $id + 2100, 'more', $id + 3001, $id + 5100);
+sql(sprintf "BEGIN; $rows; PREPARE TRANSACTION 'none'", 'none', $id + 6001, $id + 7100);
+sql(sprintf $singles, $id + 8000, $id + 8010, 'v');
+in_step('beside prepared transactions', 'v');
+sql(q{COMMIT PREPARED 'small'});
+in_step('prepared', 't');
+sql(q{SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE backend_type = 'vecsync worker'});
+sql(sprintf $singles, $id + 8011, $id + 8020, 'v');
+in_step('after a restart of the worker', 'v');
+sql(q{ROLLBACK PREPARED 'none'; COMMIT PREPARED 'large'});
+in_step('prepared across it', 't');
+$id += 10000;
+
+# ---- a full source, beside others; low blocks are used again ---------------------------------------
+sql(q{SELECT vecsync.pause('t'); TRUNCATE t, u, v});
+VecsyncNode::settle($node, $_) for qw(u v);
+sql(sprintf $singles, 1, 1000, 'u');
+sql(q{INSERT INTO t SELECT i, 'many ' || i FROM generate_series(1, 5000) i});
+sql(sprintf $singles, 20001, 22000, 't');
+ok(VecsyncNode::settle($node, 'u'), 'beside a full source: u goes on');
+for my $part (1 .. 3)
+{
+	sql('VACUUM vecsync.queue');
+	sql(sprintf $singles, 20001 + 600 * $part, 21000 + 600 * $part, 't');
+	sql(sprintf $singles, 1, 200, 'v');
+	sql(q{SELECT vecsync.resume('t')}) if $part == 2;
+	ok(VecsyncNode::settle($node, 'v'), "part $part: v goes on");
+}
+in_step('low blocks', qw(t u v));
+
+# ---- the table is rewritten, its rows are moved, under way and while they wait ---------------------------
+for my $command ('VACUUM FULL vecsync.queue', 'UPDATE vecsync.queue SET queued_at = queued_at', 'VACUUM vecsync.queue', 'TRUNCATE vecsync.queue')
+{
+	$service->scenario(dims => 2, rules => [ { hang => JSON::PP::true } ]);
+	sql(sprintf $singles, 1, 300, 'u');
+	sql(q{UPDATE t SET body = body || '.' WHERE id <= 1000});
+	ok($service->wait_for(sub { $_[0]{hanging} > 0 }), "requests are under way");
+	sql($command);
+	$service->scenario(dims => 2);
+	$service->release;
+	sql(sprintf $singles, 1, 5, 'v');
+	ok(VecsyncNode::settle($node, $_), "$command: $_ is worked off") for qw(t u v);
+	# what the worker had not read is lost, and what it had is written, though its entries are gone
+	sql(q{SELECT vecsync.resync('t'), vecsync.resync('u')}) if $command =~ /TRUNCATE/;
+	in_step($command, qw(t u v));
+}
+$service->scenario(dims => 2, delay_ms => 20);
+sql(q{SELECT vecsync.resync('t', force => true)});
+sql('VACUUM FULL vecsync.queue');
+sql(q{UPDATE vecsync.queue SET queued_at = queued_at});
+sql(q{TRUNCATE u});
+sql('VACUUM FULL vecsync.queue');
+in_step('a backfill, and rows that went', qw(t u));
+$service->scenario(dims => 2);
+
+# ---- all tables are published ---------------------------------------------------------------------
+# CREATE PUBLICATION asks whether wal_level is logical, and does not mind
+$node->psql('postgres', 'CREATE PUBLICATION everything FOR ALL TABLES');
+sql(q{UPDATE v SET body = body || '!'; SELECT vecsync.resync('u', force => true)});
+in_step('published', qw(u v));
+sql(q{INSERT INTO v VALUES (0, 'last'); SELECT vecsync.drop_vectorizer('v'); DROP PUBLICATION everything});
+is(sql(q{SELECT count(*) FROM vecsync.queue q WHERE NOT EXISTS (SELECT FROM vecsync.vectorizer x WHERE x.id = q.vectorizer)}), '0', 'published: entries of a dropped vectorizer go');
+
+# ---- what did not come from a trigger -----------------------------------------------------------------
+ok(VecsyncNode::set($node, 'vecsync.poll_interval', '1s'), 'a short poll');
+sql(q{ALTER TABLE t DISABLE TRIGGER ALL; UPDATE t SET body = 'in secret' WHERE id = 5; ALTER TABLE t ENABLE TRIGGER ALL;
+	INSERT INTO vecsync.queue SELECT nextval('vecsync.queue_seq'), id, 'f', 1, '{5}', now() FROM vecsync.vectorizer WHERE name = 't'});
+in_step('an entry of another origin', 't');
+VecsyncNode::set($node, 'vecsync.poll_interval', '1h');
+
+# ---- without the library --------------------------------------------------------------------------------
+$node->append_conf('postgresql.conf', q{shared_preload_libraries = ''});
+$node->restart;
+sql(sprintf $singles, 1, 100, 'u');
+is(sql('SELECT count(*) FROM vecsync.queue'), '100', 'not preloaded: entries collect');
+$node->append_conf('postgresql.conf', q{shared_preload_libraries = 'vecsync'});
+$node->restart;
+in_step('preloaded again', 'u');
+
+# ---- a crash of the server --------------------------------------------------------------------------------
+sql(sprintf $singles, 1, 300, 'u');
+$node->stop('immediate');
+$node->start;
+VecsyncNode::alive($node);
+in_step('after a crash', qw(t u));
+
+$service->stop;
+$node->stop;
+done_testing();
