@@ -192,6 +192,14 @@ $chunks = sql(q{SELECT chunk_table FROM vecsync.vectorizer WHERE name = 'papers'
 sql(qq{INSERT INTO $chunks SELECT p.id, c.seq, c.chunk, expected_vector(c.chunk, 8) FROM papers p, LATERAL vecsync.chunk(p.body, 'words', 10) c WHERE p.id <> 7});
 is(sql(q{SELECT string_agg(problem || ' ' || (key->>'id'), ', ') FROM vecsync.verify('papers', repair => true)}), 'missing 7', 'import of chunks: verify embeds the rest');
 is(inputs('papers'), 3, 'and only that');
+my $number = 0;
+for my $chunking ('{}', '{"size": 7}', '{"size": 0}', '{"size": 7.4, "overlap": 2.2}', '{"method": "none"}', '{"method": "recursive", "size": 20}')
+{
+	$number++;
+	sql(qq{SELECT vecsync.create_vectorizer('papers', model => 'm', content => 'body', name => 'pieces$number', chunking => '$chunking', index => '{"method": "none"}')});
+	ok(VecsyncNode::settle($node, "pieces$number"), "chunks by $chunking");
+	is(found("pieces$number"), '-', 'are what verify expects');
+}
 
 # ---- a dump takes what is known along ---------------------------------------------------------------
 $node->safe_psql('postgres', 'CREATE DATABASE copy');

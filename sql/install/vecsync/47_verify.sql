@@ -106,8 +106,11 @@ LATERAL (SELECT CASE WHEN f.key IS NOT NULL THEN 'failed'
                      WHEN c.other_dimensions THEN 'dimensions'
                      WHEN c.chunks OPERATOR(pg_catalog.<>) r.chunks THEN 'stale' END) p(problem)
 WHERE q.key IS NULL AND r.awaited IS NOT TRUE AND p.problem IS NOT NULL
-  AND (r.key IS NOT NULL OR NOT EXISTS (SELECT FROM vecsync._scans(%9$s) t WHERE t.op OPERATOR(pg_catalog.=) 't'))$query$, keys, coalesce(v.chunking->>'method', 'none'),
-    coalesce(v.chunking->>'size', 'NULL'), coalesce(v.chunking->>'overlap', '0'), v.content_view, vecsync._vector_schema(), dimensions,
+  AND (r.key IS NOT NULL OR NOT EXISTS (SELECT FROM vecsync._scans(%9$s) t WHERE t.op OPERATOR(pg_catalog.=) 't'))$query$, keys,
+    -- as chunk_options_from_json() reads them
+    CASE WHEN v.chunking IS NULL THEN 'none' ELSE coalesce(v.chunking->>'method', 'words') END,
+    CASE WHEN v.chunking ? 'size' THEN greatest(1, (v.chunking->>'size')::numeric::integer)::text ELSE 'NULL' END,
+    coalesce((v.chunking->>'overlap')::numeric::integer, 0), v.content_view, vecsync._vector_schema(), dimensions,
     v.chunk_table, v.id, vecsync._awaits_scan(v));
 
 CREATE FUNCTION vecsync._verify(name text, repair boolean, caller_path text) RETURNS TABLE (problem text, key jsonb)
