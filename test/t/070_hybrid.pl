@@ -40,6 +40,7 @@ for my $trgm (0, 1)
 	is(sql(q{SELECT bool_and(text_score BETWEEN 0.5 AND 1 AND vector_score IS NULL AND score = text_score) FROM vecsync.search('albums', 'grunge', mode => 'text')}), 't', 'scores of text mode');
 	is(sql(q{SELECT key->>'id' FROM vecsync.search('albums', 'nirvanna', mode => 'text') LIMIT 1}), $trgm ? 1 : '', 'a misspelt word');
 	is(sql(q{SELECT key->>'id' FROM vecsync.search('albums', 'grunge', mode => 'text', filter => '{"year": {"$gt": 1991}}')}), '', 'a filter');
+	is(sql(q{SET quote_all_identifiers = on; SELECT key->>'id' FROM vecsync.search('albums', 'nirvana', mode => 'text')}), 1, 'whatever identifiers are quoted');
 
 	# Fusion, recomputed from the legs.
 	my $legs = q{b AS (SELECT 0.7 * v ^ 4 / (0.7 * v ^ 4 + t ^ 4) AS w FROM (SELECT (SELECT max(score) FROM vecsync.search('albums', 'miles davis')) AS v,
