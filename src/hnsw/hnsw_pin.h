@@ -95,16 +95,15 @@ hnsw_peeked(const HnswIndex *ix, BlockNumber block)
 
 /*
  * Bring a slot's page's descriptor and so many bytes of the slot near, from
- * where the page was last seen; harmless when the memory is stale.  Always
- * inlined: as a function of its own it has no effect that the compiler knows
- * of, and calls of it are optimised away.
+ * the buffer where the page was last seen; harmless when the memory is stale.
+ * Always inlined: as a function of its own it has no effect that the compiler
+ * knows of, and calls of it are optimised away.
  */
 static pg_attribute_always_inline void
-hnsw_prefetch(const HnswIndex *ix, HnswPlace *place, Size length)
+hnsw_prefetch(const HnswPlace *place, Size length)
 {
 	const char *slot;
 
-	place->buffer = hnsw_seen_in(ix, place->block);
 	if (unlikely(place->buffer == InvalidBuffer))
 		return;
 	__builtin_prefetch(GetBufferDescriptor(place->buffer - 1));

@@ -55,6 +55,19 @@ candidate_pop(HnswCandidate *heap, int *count)
 	return top;
 }
 
+/* Where the second nearest is; the nearest when there is no other. */
+static inline int
+candidate_second(const HnswCandidate *heap, int count)
+{
+	int			end = Min(QUEUE_ARITY + 1, count);
+	int			least = end > 1 ? 1 : 0;
+
+	for (int c = 2; c < end; c++)
+		if (heap[c].distance < heap[least].distance)
+			least = c;
+	return least;
+}
+
 /* Max-heap of at most size distances: keeps the least. */
 static inline void
 window_add(float *heap, int *count, int size, float distance)

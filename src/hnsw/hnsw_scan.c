@@ -51,6 +51,9 @@
 #define FIRST_ROWS 10
 #define CROWD 1.25f
 
+/* What a short search needs is one piece of memory. */
+#define SCAN_MEMORY (32 * 1024)
+
 /* A row on its way out, in a min-heap by bound. */
 typedef struct HnswReady
 {
@@ -99,7 +102,8 @@ IndexScanDesc
 hnsw_beginscan(Relation index, int nkeys, int norderbys)
 {
 	IndexScanDesc scan = RelationGetIndexScan(index, nkeys, norderbys);
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "hnsw scan", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "hnsw scan", 0, SCAN_MEMORY,
+												  ALLOCSET_DEFAULT_MAXSIZE);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	HnswScan   *state = palloc0(sizeof(HnswScan));
 

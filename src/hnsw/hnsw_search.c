@@ -41,7 +41,7 @@
 #define MARGIN				1.0f
 
 #define VISITED_INITIAL		2048
-#define FRONTIER_INITIAL	2048
+#define FRONTIER_INITIAL	1024
 #define ASIDE_INITIAL		128
 #define FOUND_INITIAL		512
 
@@ -427,7 +427,6 @@ static void
 read_node(HnswSearch *search, HnswCandidate candidate, bool found_before, HnswBatch *batch)
 {
 	HnswIndex  *ix = search->ix;
-	Size		sketch_size = ix->geometry.sketch_size;
 	HnswPlace	place = hnsw_node_place(ix, candidate.node & ~HNSW_DEAD_BIT);
 	NodeCopy	copy;
 
@@ -454,9 +453,13 @@ read_node(HnswSearch *search, HnswCandidate candidate, bool found_before, HnswBa
 		if (!visit(search, copy.neighbors[i]))
 			continue;
 		*sketch = hnsw_sketch_place(ix, copy.neighbors[i]);
-		hnsw_prefetch(ix, sketch, sketch_size);
+		sketch->buffer = hnsw_seen_in(ix, sketch->block);
 		batch->count++;
 	}
+
+	/* In a loop with nothing else the processor looks up more addresses at a time. */
+	for (int i = 0; i < batch->count; i++)
+		hnsw_prefetch(&batch->places[i], ix->geometry.sketch_size);
 }
 
 /* Put a node on the frontier, by a sketch that is read with its page locked. */
@@ -542,10 +545,20 @@ read_next(HnswSearch *search, HnswBatch *batch)
 		read_node(search, candidate_pop(search->frontier, &search->frontier_count), false, batch);
 }
 
+static pg_attribute_always_inline void
+prefetch_node(const HnswSearch *search, int i)
+{
+	HnswPlace	place = hnsw_node_place(search->ix, search->frontier[i].node & ~HNSW_DEAD_BIT);
+
+	place.buffer = hnsw_seen_in(search->ix, place.block);
+	hnsw_prefetch(&place, Min(search->ix->geometry.node_size, 1024));
+}
+
 /*
  * Expand the frontier until ef nodes have been found, or nothing is left of
  * it.  A node's neighbors are estimated after the next node has been read, so
- * that their sketches have time to come near.
+ * that their sketches have time to come near.  Nodes are asked for as soon as
+ * they are the second nearest of the frontier.
  */
 void
 hnsw_search_run(HnswSearch *search)
@@ -568,9 +581,8 @@ hnsw_search_run(HnswSearch *search)
 		next = swap;
 		if (search->frontier_count > 0)
 		{
-			HnswPlace	place = hnsw_node_place(ix, search->frontier[0].node & ~HNSW_DEAD_BIT);
-
-			hnsw_prefetch(ix, &place, Min(ix->geometry.node_size, 1024));
+			prefetch_node(search, 0);
+			prefetch_node(search, candidate_second(search->frontier, search->frontier_count));
 		}
 	}
 }
