@@ -9,7 +9,7 @@ extern const KernelCode *const CODE_TABLE;
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__POPCNT__)
 
-#include <immintrin.h>
+#include "kernel/code_eight.h"
 
 #define count_bits(x) __builtin_popcountll(x)
 

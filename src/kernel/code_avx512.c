@@ -9,7 +9,7 @@ extern const KernelCode *const CODE_TABLE;
 
 #if defined(__AVX512VL__) && defined(__AVX512VNNI__) && defined(__AVX512VPOPCNTDQ__)
 
-#include <immintrin.h>
+#include "kernel/code_eight.h"
 
 #define count_bits(x) __builtin_popcountll(x)
 

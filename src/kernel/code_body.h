@@ -15,6 +15,7 @@
  *	counts					a count for each of CODE_QUERY_PLANES planes, of COUNT_WORDS words at most
  *	add_bits(sum, a, b)		sum plus the counts of bits set in each word of a, exclusive-or b
  *	weigh(sum)				the sum of counts, each weighing twice as much as the one before
+ *	HADAMARD_EIGHT			when it brings a function hadamard_eight of its own
  */
 #include <math.h>
 #include <string.h>
@@ -142,6 +143,7 @@ l1_f32_u8(const float *q, const uint8_t *code, float low, float step, size_t n)
 	return result;
 }
 
+#ifndef HADAMARD_EIGHT
 /* Three strides, 1, 2 and 4, of eight values. */
 static inline void
 hadamard_eight(float *x, float scale)
@@ -162,6 +164,7 @@ hadamard_eight(float *x, float scale)
 	for (size_t j = 0; j < 8; j++)
 		x[j] = y[j];
 }
+#endif
 
 /* One stride: sums and differences of the first and the second half of every 2 * stride values. */
 static inline void
