@@ -1732,7 +1732,7 @@ BEGIN
     -- and texts are those that the worker sees: by the time zone that sessions begin with
     PERFORM set_config('timezone', (SELECT s.reset_val FROM pg_settings s WHERE s.name = 'TimeZone'), true);
     PERFORM set_config('search_path', caller_path, true);
-    FOR r IN SELECT f.* FROM vecsync._rows_as_owner(v.id, query) AS f(problem text, key text[]) LOOP
+    FOR r IN SELECT f.* FROM vecsync._rows_as_owner(v.id, query) AS f(problem pg_catalog.text, key pg_catalog.text[]) LOOP
         problem := r.problem;
         key := vecsync._key_json(v.source, r.key);
         RETURN NEXT;
@@ -1790,7 +1790,7 @@ BEGIN
     FOR r IN SELECT f.* FROM vecsync._rows_as_owner(v.id, format($query$
         SELECT array_agg(vecsync._key_digest(w.key)) AS keys, array_agg(vecsync._text_digest(w.content)) AS digests
         FROM (SELECT ARRAY[%s] AS key, s.content, (row_number() OVER () OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) 1000 AS part FROM %s AS s
-              WHERE %s AND s.content OPERATOR(pg_catalog.~) E'[^ \t\n\v\f\r]') w GROUP BY w.part$query$, columns, v.content_view, fits)) AS f(keys uuid[], digests bigint[])
+              WHERE %s AND s.content OPERATOR(pg_catalog.~) E'[^ \t\n\v\f\r]') w GROUP BY w.part$query$, columns, v.content_view, fits)) AS f(keys pg_catalog.uuid[], digests pg_catalog.int8[])
     LOOP
         PERFORM vecsync._note_digests(v.id, r.keys, r.digests);
     END LOOP;

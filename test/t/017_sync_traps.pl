@@ -107,6 +107,9 @@ sql(q{SET search_path = bad, public, pg_catalog; CREATE TABLE public.shouts (id 
 	SELECT vecsync.create_vectorizer('shouts', 'm', '= shout(body)')});
 ok(VecsyncNode::settle($node, 'shouts'), 'a caller\'s search_path is for the expression');
 VecsyncNode::in_step($node, 'shouts', 'upper(body)', 'and for nothing else');
+is(sql(q{CREATE DOMAIN bad.text AS pg_catalog.text; CREATE DOMAIN bad.uuid AS pg_catalog.uuid; SET search_path = bad, public, pg_catalog; SELECT count(*) FROM vecsync.verify('shouts')}), '0', 'nor for types');
+is(sql(q{CREATE TABLE heard (id int PRIMARY KEY, body text, embedding vector(8)); INSERT INTO heard VALUES (1, 'x', expected_vector('X', 8)); SET search_path = bad, public, pg_catalog;
+	SELECT vecsync.create_vectorizer('heard', 'm', '= shout(body)', keep_existing => true)}), 'heard', 'when vectors are kept, too');
 
 # ---- a superuser makes a vectorizer for somebody else's table -------------------------------
 sql(q{SET ROLE mallory; CREATE TABLE hers (id int PRIMARY KEY, body text); INSERT INTO hers VALUES (1, 'a b c d e f g h')});
