@@ -1497,7 +1497,7 @@ CREATE VIEW vecsync.status AS SELECT * FROM vecsync._status();
 GRANT SELECT ON vecsync.status TO PUBLIC;
 
 COMMENT ON VIEW vecsync.status IS
-'One row for each vectorizer of the caller''s tables (all for pg_monitor): state (in step, embedding, paused, waiting for the service), rows of the table and how many have a vector (estimated above 100,000), changes pending and in flight, rows that failed, time of the oldest pending change, time from a change to its vector (upper bounds), the last error, rows skipped because they have no text, the state of the worker, and the generation. While a vectorizer is being changed its next generation has a row of its own, "generation N of NAME": embedding, complete (ready to cut over), or held up by failed rows; the one that was replaced has one (retired) until its vectors are dropped.';
+'One row for each vectorizer of the caller''s tables (all for pg_monitor): state (in step, embedding, paused, waiting for the service), rows of the table and how many have a vector (estimated above 100,000), changes pending and in flight, rows that failed, time of the oldest pending change, time from a change to its vector (upper bounds; of the last changes, not of rows that are backfilled), the last error, rows skipped because they have no text, the state of the worker, and the generation. While a vectorizer is being changed its next generation has a row of its own, "generation N of NAME": embedding, complete (ready to cut over), or held up by failed rows; the one that was replaced has one (retired) until its vectors are dropped.';
 
 CREATE FUNCTION vecsync._clusters(name text, threshold double precision, filter jsonb, namespace text,
         OUT cluster integer, OUT key jsonb, OUT score double precision)

@@ -234,6 +234,7 @@ add_row(WorkerBatch *batch, QueueItem *item, const char *content)
 		batch->ninputs += row->ninputs;
 	}
 	MemoryContextSwitchTo(old);
+	batch->live |= item->live;
 	batch->vectorizer->inflight++;
 }
 
@@ -275,6 +276,17 @@ read_limit(WorkerVectorizer *v, QueueItem *first)
 	if (v->read_limit > 0)
 		limit = Min(limit, v->read_limit);
 	return Max(1, limit);
+}
+
+/*
+ * May rows of a backfill travel with changes?  They make the request longer that somebody waits for; but
+ * where requests are few, a backfill would come to a halt behind a stream of changes.
+ */
+static bool
+requests_are_few(const WorkerModel *model)
+{
+	return model->def->rate_limit > 0 || model->def->token_limit > 0 || model->failures > 0 ||
+		model->inflight >= model->def->max_inflight;
 }
 
 /* The row has the vector of its text: nothing is to be done but to forget that it was to be looked at. */
@@ -364,6 +376,7 @@ worker_make_batch(WorkerVectorizer *v)
 	RenderArgs	args = {.v = v, .context = CurrentMemoryContext};
 	ErrorData  *error;
 	int			limit;
+	bool		mixed = requests_are_few(v->model);
 
 	if (first == NULL)
 		return false;
@@ -376,7 +389,8 @@ worker_make_batch(WorkerVectorizer *v)
 	{
 		QueueItem  *item = queue_window_peek(v->source, now);
 
-		if (item == NULL || (item->attempts > 0 && item->attempts != first->attempts))
+		if (item == NULL || (item->attempts > 0 && item->attempts != first->attempts) ||
+			(item->live != first->live && !mixed))
 			break;
 		args.rows[args.nrows++].item = queue_window_take(v->source, now);
 	}

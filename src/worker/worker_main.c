@@ -7,6 +7,9 @@
  * latch (a commit changed something), the sockets and the next time something
  * falls due.  Waiting happens outside any transaction: no snapshot, no lock.
  *
+ * Batches of changes come before those of a backfill in each step, and then a
+ * batch of whatever kind has its turn, so that neither keeps the other away.
+ *
  * An error that is not caught ends the process; the launcher starts another,
  * which begins from the table.  What was under way is done again.
  */
@@ -44,8 +47,15 @@
 /* A clock that goes back by more than this was set. */
 #define CLOCK_STEP_US (5 * USECS_PER_SEC)
 
-/* Batches read ahead for one vectorizer, beyond those that are sent. */
+/* Batches read ahead for one vectorizer, beyond those that are sent; and as many of changes, in any case. */
 #define READY_BATCHES 2
+
+/* What a step of the loop looks for. */
+typedef enum Kind
+{
+	KIND_LIVE,					/* batches with changes */
+	KIND_ANY,
+} Kind;
 
 Worker	   *MyWorker = NULL;
 MemoryContext WorkerContext = NULL;
@@ -87,13 +97,17 @@ read_queue(void)
 }
 
 static int
-ready_batches(WorkerVectorizer *v)
+ready_batches(WorkerVectorizer *v, Kind kind)
 {
 	dlist_iter	iter;
 	int			n = 0;
 
 	dlist_foreach(iter, &v->batches)
-		n += dlist_container(WorkerBatch, node, iter.cur)->state == BATCH_READY;
+	{
+		WorkerBatch *batch = dlist_container(WorkerBatch, node, iter.cur);
+
+		n += batch->state == BATCH_READY && (kind == KIND_ANY || batch->live);
+	}
 	return n;
 }
 
@@ -110,46 +124,49 @@ may_work(WorkerVectorizer *v, TimestampTz now, TimestampTz *when)
 	return !v->def->paused && v->model != NULL && !v->denied && v->read_sql != NULL;
 }
 
-/* Read a batch where one can be sent soon.  Returns whether anything was done. */
+/* Is a batch to be read now, as it can be sent soon? */
 static bool
-make_batches(TimestampTz *when)
+wants_batch(WorkerVectorizer *v, Kind kind, TimestampTz now, TimestampTz *when)
+{
+	QueueItem  *next;
+	int			ready;
+
+	if (!may_work(v, now, when))
+		return false;
+	ready = ready_batches(v, kind);
+	if (v->model->inflight >= v->model->def->max_inflight && ready > 0)
+		return false;
+	if (v->model->not_before > now)
+	{
+		*when = Min(*when, v->model->not_before);
+		return false;
+	}
+	if (ready >= READY_BATCHES)
+		return false;
+	next = queue_window_peek(v->source, now);
+	if (next == NULL)
+		*when = Min(*when, queue_window_next_ready(v->source));
+	if (kind == KIND_LIVE)
+		return next != NULL && next->live;
+	return next != NULL || queue_window_scan(v->source) != NULL;
+}
+
+/* Read a batch where one is wanted.  Returns whether anything was done. */
+static bool
+make_batch(Kind kind, TimestampTz *when)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	bool		worked = false;
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &MyWorker->vectorizers)
 	{
 		WorkerVectorizer *v = dlist_container(WorkerVectorizer, node, iter.cur);
-		bool		wanted;
+		bool		vanished = kind == KIND_ANY && v->source->nvanished > 0 && v->not_before <= now &&
+			v->read_sql != NULL;
 
-		if (v->source->nvanished > 0 && v->not_before <= now && v->read_sql != NULL)
-		{
-			if (!worker_begin("looking for rows that went"))
-				leave();
-			if (!worker_config_load() && v->read_sql != NULL)
-				worker_forget_vanished(v);
-			worker_commit();
-			return true;
-		}
-		if (!may_work(v, now, when))
+		if (!vanished && !wants_batch(v, kind, now, when))
 			continue;
-		if (v->model->inflight >= v->model->def->max_inflight && ready_batches(v) > 0)
-			continue;
-		if (v->model->not_before > now)
-		{
-			*when = Min(*when, v->model->not_before);
-			continue;
-		}
-		if (ready_batches(v) >= READY_BATCHES)
-			continue;
-		wanted = queue_window_peek(v->source, now) != NULL;
-		if (!wanted)
-			*when = Min(*when, queue_window_next_ready(v->source));
-		if (!wanted && queue_window_scan(v->source) == NULL)
-			continue;
-
-		if (!worker_begin("reading rows"))
+		if (!worker_begin(vanished ? "looking for rows that went" : "reading rows"))
 			leave();
 		if (worker_config_load())
 		{
@@ -157,33 +174,41 @@ make_batches(TimestampTz *when)
 			worker_commit();
 			return true;
 		}
-		if (v->read_sql != NULL)
+		if (v->read_sql != NULL && vanished)
+			worker_forget_vanished(v);
+		else if (v->read_sql != NULL)
 		{
-			worker_feed_scan(v);
+			if (kind == KIND_ANY)
+				worker_feed_scan(v);
 			(void) worker_make_batch(v);
 		}
 		worker_commit();
-		ConditionVariableBroadcast(&worker_shared->progressed);
-		worker_note_progress(v);
+		if (!vanished)
+		{
+			ConditionVariableBroadcast(&worker_shared->progressed);
+			worker_note_progress(v);
+		}
 		/* the list may have changed under us */
 		return true;
 	}
-	return worked;
+	return false;
 }
 
+/* The one to send next. */
 static WorkerBatch *
 ready_batch(WorkerVectorizer *v)
 {
+	WorkerBatch *result = NULL;
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &v->batches)
 	{
 		WorkerBatch *batch = dlist_container(WorkerBatch, node, iter.cur);
 
-		if (batch->state == BATCH_READY)
-			return batch;
+		if (batch->state == BATCH_READY && (result == NULL || (batch->live && !result->live)))
+			result = batch;
 	}
-	return NULL;
+	return result;
 }
 
 /*
@@ -235,7 +260,7 @@ take_answers(void)
 
 /* Write one batch that is due.  Returns whether there was one. */
 static bool
-write_batch(TimestampTz *when)
+write_batch(Kind kind, TimestampTz *when)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	dlist_iter	i,
@@ -249,7 +274,7 @@ write_batch(TimestampTz *when)
 		{
 			WorkerBatch *batch = dlist_container(WorkerBatch, node, j.cur);
 
-			if (batch->state != BATCH_WRITE)
+			if (batch->state != BATCH_WRITE || (kind == KIND_LIVE && !batch->live))
 				continue;
 			if (batch->write_at <= now)
 			{
@@ -288,6 +313,15 @@ wanted_outside(void)
 		queue_window_hungry(MyWorker->window);
 }
 
+/* Send what can be sent, and see what has come. */
+static void
+exchange(TimestampTz *when)
+{
+	send_batches(when);
+	if (http_client_inflight(MyWorker->client) > 0)
+		(void) http_client_wait(MyWorker->client, 0, PG_WAIT_EXTENSION);
+}
+
 /* Everything that can be done without waiting.  Returns when to look again. */
 static TimestampTz
 work(void)
@@ -301,14 +335,14 @@ work(void)
 		when = DT_NOEND;
 		CHECK_FOR_INTERRUPTS();
 		worked = take_answers();
-		send_batches(&when);
-		worked |= write_batch(&when);
-		worked |= make_batches(&when);
+		worked |= write_batch(KIND_LIVE, &when);
+		worked |= make_batch(KIND_LIVE, &when);
+		exchange(&when);
+		worked |= write_batch(KIND_ANY, &when);
+		worked |= make_batch(KIND_ANY, &when);
 		worked |= worker_generations(&when);
 		worked |= worker_sweep(&when);
-		send_batches(&when);
-		if (http_client_inflight(MyWorker->client) > 0)
-			(void) http_client_wait(MyWorker->client, 0, PG_WAIT_EXTENSION);
+		exchange(&when);
 	} while (worked && !wanted_outside());
 	if (worked)
 		when = 0;

@@ -90,11 +90,27 @@ worker_note_answer(WorkerVectorizer *v, const EmbeddingResult *result)
 	LWLockRelease(worker_shared->lock);
 }
 
-/* From the change's entry in the queue to the commit of its vector.  Under the lock of the caller. */
+/* vecsync.status tells the lag of about so many changes, the last ones. */
+#define LAGS_KEPT	2000
+
+/*
+ * From a change's entry in the queue to the commit of its vector; nobody waits for the rows of a backfill one
+ * by one.  Under the lock of the caller.
+ */
 void
-worker_note_lag(WorkerVectorizer *v, TimestampTz queued_at, TimestampTz now)
+worker_note_lag(WorkerVectorizer *v, const QueueItem *item, TimestampTz now)
 {
-	v->progress->lag[lag_bucket(Max(0, (now - queued_at) / 1000))]++;
+	uint64	   *lag = v->progress->lag;
+
+	if (!item->live)
+		return;
+	lag[lag_bucket(Max(0, (now - item->queued_at) / 1000))]++;
+	if (++v->lags < LAGS_KEPT)
+		return;
+	/* what was counts for less and less */
+	v->lags = 0;
+	for (int i = 0; i < WORKER_LAG_BUCKETS; i++)
+		v->lags += lag[i] /= 2;
 }
 
 void

@@ -69,6 +69,7 @@ typedef struct WorkerVectorizer
 	TimestampTz cutover_at;		/* of a next generation: when to try for the serving one's place */
 	int			cutover_tries;	/* that failed, in a row */
 	int			cutover_holds;	/* times that the serving one had to wait for it, in a row */
+	int			lags;			/* rows counted in its progress, about */
 	WorkerProgress *progress;	/* NULL when shared memory has no room */
 } WorkerVectorizer;
 
@@ -95,6 +96,7 @@ typedef struct WorkerBatch
 	MemoryContext context;		/* the batch, its texts, the calls */
 	WorkerVectorizer *vectorizer;
 	BatchState	state;
+	bool		live;			/* with changes; else backfill alone */
 	BatchRow   *rows;
 	int			nrows;
 	char	  **inputs;
@@ -272,7 +274,7 @@ extern void worker_sweep_end(WorkerVectorizer *v);
 extern WorkerProgress *worker_progress_slot(int vectorizer);
 extern void worker_progress_drop(WorkerProgress *progress);
 extern void worker_note_error(WorkerVectorizer *v, const char *error);
-extern void worker_note_lag(WorkerVectorizer *v, TimestampTz queued_at, TimestampTz now);
+extern void worker_note_lag(WorkerVectorizer *v, const QueueItem *item, TimestampTz now);
 extern void worker_note_answer(WorkerVectorizer *v, const EmbeddingResult *result);
 extern void worker_note_progress(WorkerVectorizer *v);
 

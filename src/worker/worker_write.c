@@ -21,9 +21,13 @@
 #include "base/debug_point.h"
 #include "worker/worker_state.h"
 
+/* A backfill's batch that takes longer than this is interrupted when changes are there. */
+#define WRITE_SLICE_US	10000
+
 typedef enum RowFate
 {
 	ROW_LOCKED,					/* by somebody else */
+	ROW_LATER,					/* not yet looked at: changes go first */
 	ROW_CHANGED,
 	ROW_GONE,
 	ROW_WRITTEN,
@@ -156,6 +160,22 @@ write_digests(WriteArgs *w)
 	worker_digest_write(batch->vectorizer, written, nwritten, emptied, nemptied);
 }
 
+/* Are there changes to look at, on their way to us, or on their way back from the service? */
+static bool
+changes_wait(void)
+{
+	dlist_iter	i,
+				j;
+
+	if (pg_atomic_read_u32(&MyWorker->slot->rows_changed) != 0)
+		return true;
+	dlist_foreach(i, &MyWorker->vectorizers)
+		dlist_foreach(j, &dlist_container(WorkerVectorizer, node, i.cur)->batches)
+			if (dlist_container(WorkerBatch, node, j.cur)->live)
+				return true;
+	return false;
+}
+
 /*
  * Decide the fate of each row and write those that are still as they were
  * sent.  In a subtransaction, as the table's owner where its SQL runs.
@@ -171,22 +191,33 @@ write_rows(WriteArgs *w)
 		.context = CurrentMemoryContext
 	};
 	bool		missing = false;
+	int			settled = 0;
+	TimestampTz slice_end;
 	CatalogScope scope;
 
 	worker_render(&args);
+	slice_end = GetCurrentTimestamp() + WRITE_SLICE_US;
 	worker_enter_owner(v, &scope);
 	prepare_plans(v);
 	for (int i = 0; i < batch->nrows; i++)
 	{
 		BatchRow   *row = &batch->rows[i];
 
-		w->fate[i] = ROW_WRITTEN;
+		/* one row at least: who comes again and again gets through */
+		if (settled > 0 && !batch->live && GetCurrentTimestamp() > slice_end && changes_wait())
+		{
+			w->fate[i] = ROW_LATER;
+			continue;
+		}
 		if (!args.found[i])
 		{
 			w->fate[i] = ROW_LOCKED;
 			missing = true;
+			continue;
 		}
-		else if (!worker_text_same(args.texts[i], row->text))
+		settled++;
+		w->fate[i] = ROW_WRITTEN;
+		if (!worker_text_same(args.texts[i], row->text))
 			w->fate[i] = ROW_CHANGED;
 		else if (v->delete_sql != NULL)
 			write_chunks(batch, row);
@@ -229,7 +260,7 @@ count_written(WorkerBatch *batch, RowFate *fate)
 	for (int i = 0; i < batch->nrows; i++)
 		if (fate[i] == ROW_WRITTEN)
 		{
-			worker_note_lag(batch->vectorizer, batch->rows[i].item->queued_at, now);
+			worker_note_lag(batch->vectorizer, batch->rows[i].item, now);
 			if (batch->rows[i].ninputs > 0)
 				p->embedded++;
 			else
@@ -279,7 +310,7 @@ restless(QueueItem *item)
 	return item->changes >= 5;
 }
 
-/* The subtransaction is through: rows are done, or go back; those that somebody has locked stay. */
+/* The subtransaction is through: rows are done, or go back; those that were not written yet stay. */
 static void
 settle_rows(WorkerBatch *batch, RowFate *fate)
 {
@@ -293,8 +324,10 @@ settle_rows(WorkerBatch *batch, RowFate *fate)
 	{
 		QueueItem  *item = batch->rows[i].item;
 
-		if (fate[i] == ROW_LOCKED)
+		if (fate[i] == ROW_LOCKED || fate[i] == ROW_LATER)
 		{
+			if (fate[i] == ROW_LATER)
+				batch->write_at = batch->write_tries = 0;
 			batch->rows[kept++] = batch->rows[i];
 			continue;
 		}
