@@ -229,6 +229,10 @@ REVOKE ALL ON FUNCTION vecsync.set_secret FROM PUBLIC;
 COMMENT ON FUNCTION vecsync.set_secret IS
 'Keeps a service''s key under a name; a NULL value forgets it. It is sent to URLs that begin with one of urls, whoever made the model; when urls is NULL, to those of models that the caller or a superuser has made. Nobody can read it back, pg_dump leaves it out, and it appears in no message. The statement itself may be logged by log_statement: prefer env: or file: where that matters. Errors: 42501 another role has set a secret of that name, 22023 the name is empty.';
 
+CREATE FUNCTION vecsync._model_user(model text) RETURNS text
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'catalog_model_user';
+REVOKE ALL ON FUNCTION vecsync._model_user FROM PUBLIC;
+
 CREATE OR REPLACE FUNCTION vecsync.drop_model(name text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -236,9 +240,9 @@ AS $function$
 DECLARE
     user_of_it text;
 BEGIN
-    PERFORM vecsync._check_model_owner(name);
-    SELECT v.name INTO user_of_it FROM vecsync.vectorizer v WHERE v.model = drop_model.name ORDER BY v.name LIMIT 1;
-    IF FOUND THEN
+    PERFORM vecsync._check_model_owner(name);   -- and who makes a vectorizer now waits
+    user_of_it := vecsync._model_user(name);
+    IF user_of_it IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
             MESSAGE = format('cannot drop model "%s" because vectorizer "%s" uses it', name, user_of_it),
             HINT = 'Drop the vectorizer first with vecsync.drop_vectorizer().';
@@ -682,6 +686,8 @@ CREATE FUNCTION vecsync._index_predicate(index regclass, old_column name, new_co
 
 CREATE FUNCTION vecsync._lock_vectorizer(id integer, alone boolean) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'generation_lock';
+CREATE FUNCTION vecsync._hold_vectorizer(id integer) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'generation_hold';
 
 CREATE FUNCTION vecsync._begin_generation(id integer, predecessor integer, generation integer, cutover text,
         pending_index jsonb) RETURNS void
@@ -1628,13 +1634,25 @@ BEGIN
 END
 $function$;
 
+CREATE FUNCTION vecsync._held_vectorizer(name text) RETURNS vecsync.vectorizer
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    v vecsync.vectorizer := vecsync._known_vectorizer(name);
+BEGIN
+    PERFORM vecsync._hold_vectorizer(v.id);
+    RETURN vecsync._known_vectorizer(name);     -- another one may serve since
+END
+$function$;
+
 CREATE FUNCTION vecsync._resync(name text, condition text, failed_only boolean, force boolean, caller_path text) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     SET datestyle = 'ISO' SET intervalstyle = 'postgres' SET extra_float_digits = 1     -- the keys' texts, as everywhere
 AS $function$
 #variable_conflict use_variable
 DECLARE
-    v vecsync.vectorizer := vecsync._known_vectorizer(name);
+    v vecsync.vectorizer := vecsync._held_vectorizer(name);
     query text;
 BEGIN
     IF condition IS NOT NULL THEN
@@ -1713,7 +1731,7 @@ CREATE FUNCTION vecsync._verify(name text, repair boolean, caller_path text) RET
 AS $function$
 #variable_conflict use_column
 DECLARE
-    v vecsync.vectorizer := vecsync._known_vectorizer(_verify.name);
+    v vecsync.vectorizer := CASE WHEN repair THEN vecsync._held_vectorizer(_verify.name) ELSE vecsync._known_vectorizer(_verify.name) END;
     dimensions integer := (SELECT m.dimensions FROM vecsync.model m WHERE m.name = v.model);
     columns text := vecsync._key_texts(v.source, 's', (SELECT array_agg(('k' || n)::name ORDER BY n) FROM generate_subscripts(vecsync._key_columns(v.source), 1) n));
     query text := CASE WHEN v.chunk_table IS NULL THEN vecsync._verify_column(v, columns, dimensions)

@@ -27,6 +27,8 @@
 #include "queue/catalog.h"
 #include "queue/queue.h"
 
+PG_FUNCTION_INFO_V1(catalog_model_user);
+
 typedef struct RowVersion
 {
 	ItemPointerData tid;
@@ -72,6 +74,40 @@ row_is_current(const char *table, const char *index, const char *name)
 		ItemPointerEquals(&seen.tid, &latest.tid) && seen.xmin == latest.xmin;
 	table_close(rel, AccessShareLock);
 	return current;
+}
+
+/*
+ * vecsync._model_user(model text) -> text: a vectorizer that uses the model, by what is
+ * committed now and what this transaction did; NULL if there is none.
+ */
+Datum
+catalog_model_user(PG_FUNCTION_ARGS)
+{
+	Oid			schema = get_namespace_oid("vecsync", false);
+	Relation	rel = table_open(get_relname_relid("vectorizer", schema), AccessShareLock);
+	AttrNumber	name = get_attnum(RelationGetRelid(rel), "name");
+	AttrNumber	model = get_attnum(RelationGetRelid(rel), "model");
+	Datum		result = (Datum) 0;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyEntryInitialize(&key, 0, model, BTEqualStrategyNumber, TEXTOID, DEFAULT_COLLATION_OID, F_TEXTEQ,
+						   PG_GETARG_DATUM(0));
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		value = heap_getattr(tuple, name, RelationGetDescr(rel), &isnull);
+
+		result = PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	if (result == (Datum) 0)
+		PG_RETURN_NULL();
+	return result;
 }
 
 bool

@@ -45,6 +45,7 @@ PG_FUNCTION_INFO_V1(generation_content_expression);
 PG_FUNCTION_INFO_V1(generation_view_column);
 PG_FUNCTION_INFO_V1(generation_index_predicate);
 PG_FUNCTION_INFO_V1(generation_lock);
+PG_FUNCTION_INFO_V1(generation_hold);
 PG_FUNCTION_INFO_V1(generation_begin);
 PG_FUNCTION_INFO_V1(generation_index_built);
 PG_FUNCTION_INFO_V1(generation_set_metric);
@@ -185,6 +186,19 @@ run(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
 	return SPI_processed;
 }
 
+static void
+lock_vectorizer(int id, LOCKMODE table, const char *row)
+{
+	CatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		value = Int32GetDatum(id);
+
+	LockRelationOid(catalog_check_owner(id), table);
+	catalog_enter(&scope);
+	(void) run(psprintf("SELECT FROM vecsync.vectorizer WHERE id = $1 FOR %s", row), 1, &type, &value, NULL);
+	catalog_leave(&scope);
+}
+
 /*
  * vecsync._lock_vectorizer(id int, alone bool): nobody else begins to change it,
  * and a transaction that does not see its last change fails.  Its table comes first: a
@@ -195,15 +209,19 @@ run(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
 Datum
 generation_lock(PG_FUNCTION_ARGS)
 {
-	CatalogScope scope;
-	Oid			type = INT4OID;
-	Datum		id = PG_GETARG_DATUM(0);
+	lock_vectorizer(PG_GETARG_INT32(0), PG_GETARG_BOOL(1) ? AccessExclusiveLock : ShareUpdateExclusiveLock,
+					"NO KEY UPDATE");
+	PG_RETURN_VOID();
+}
 
-	LockRelationOid(catalog_check_owner(PG_GETARG_INT32(0)),
-					PG_GETARG_BOOL(1) ? AccessExclusiveLock : ShareUpdateExclusiveLock);
-	catalog_enter(&scope);
-	(void) run("SELECT FROM vecsync.vectorizer WHERE id = $1 FOR NO KEY UPDATE", 1, &type, &id, NULL);
-	catalog_leave(&scope);
+/*
+ * vecsync._hold_vectorizer(id int): no generation takes the name of another until this
+ * transaction ends, and one that does not see the last time that one did fails.
+ */
+Datum
+generation_hold(PG_FUNCTION_ARGS)
+{
+	lock_vectorizer(PG_GETARG_INT32(0), AccessShareLock, "KEY SHARE");
 	PG_RETURN_VOID();
 }
 

@@ -157,6 +157,11 @@ REVOKE ALL ON FUNCTION vecsync.alter_model FROM PUBLIC;
 COMMENT ON FUNCTION vecsync.alter_model IS
 'Changes options of a model: a JSON object of create_model''s arguments (not name, kind or dimensions). Takes effect at commit, also for requests that wait. What changes the vectors of a model in use (model, parameters and document_parameters but for their headers) is refused unless same_vectors says that it does not: vecsync.alter_vectorizer() moves a vectorizer to another model. Whoever changes the URL, the provider or the secret becomes the owner of the model. Only the model''s owner, its members and superusers. Errors: 42501 not the owner, or the secret must not be sent to the URL, 42704 no such model, 22023 unknown option, bad URL or parameters, 55006 vectorizers have vectors of it.';
 
+-- By what is committed now, whatever the transaction's snapshot shows.
+CREATE FUNCTION vecsync._model_user(model text) RETURNS text
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'catalog_model_user';
+REVOKE ALL ON FUNCTION vecsync._model_user FROM PUBLIC;
+
 CREATE FUNCTION vecsync.drop_model(name text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -164,9 +169,9 @@ AS $function$
 DECLARE
     user_of_it text;
 BEGIN
-    PERFORM vecsync._check_model_owner(name);
-    SELECT v.name INTO user_of_it FROM vecsync.vectorizer v WHERE v.model = drop_model.name ORDER BY v.name LIMIT 1;
-    IF FOUND THEN
+    PERFORM vecsync._check_model_owner(name);   -- and who makes a vectorizer now waits
+    user_of_it := vecsync._model_user(name);
+    IF user_of_it IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
             MESSAGE = format('cannot drop model "%s" because vectorizer "%s" uses it', name, user_of_it),
             HINT = 'Drop the vectorizer first with vecsync.drop_vectorizer().';

@@ -11,6 +11,8 @@ CREATE FUNCTION vecsync._index_predicate(index regclass, old_column name, new_co
     LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'generation_index_predicate';
 CREATE FUNCTION vecsync._lock_vectorizer(id integer, alone boolean) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'generation_lock';
+CREATE FUNCTION vecsync._hold_vectorizer(id integer) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'generation_hold';
 CREATE FUNCTION vecsync._begin_generation(id integer, predecessor integer, generation integer, cutover text,
         pending_index jsonb) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'generation_begin';

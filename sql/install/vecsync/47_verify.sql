@@ -32,13 +32,26 @@ BEGIN
 END
 $function$;
 
+-- The same; it serves, whoever would change that, until this transaction ends.
+CREATE FUNCTION vecsync._held_vectorizer(name text) RETURNS vecsync.vectorizer
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    v vecsync.vectorizer := vecsync._known_vectorizer(name);
+BEGIN
+    PERFORM vecsync._hold_vectorizer(v.id);
+    RETURN vecsync._known_vectorizer(name);     -- another one may serve since
+END
+$function$;
+
 CREATE FUNCTION vecsync._resync(name text, condition text, failed_only boolean, force boolean, caller_path text) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     SET datestyle = 'ISO' SET intervalstyle = 'postgres' SET extra_float_digits = 1     -- the keys' texts, as everywhere
 AS $function$
 #variable_conflict use_variable
 DECLARE
-    v vecsync.vectorizer := vecsync._known_vectorizer(name);
+    v vecsync.vectorizer := vecsync._held_vectorizer(name);
     query text;
 BEGIN
     IF condition IS NOT NULL THEN
@@ -119,7 +132,7 @@ CREATE FUNCTION vecsync._verify(name text, repair boolean, caller_path text) RET
 AS $function$
 #variable_conflict use_column
 DECLARE
-    v vecsync.vectorizer := vecsync._known_vectorizer(_verify.name);
+    v vecsync.vectorizer := CASE WHEN repair THEN vecsync._held_vectorizer(_verify.name) ELSE vecsync._known_vectorizer(_verify.name) END;
     dimensions integer := (SELECT m.dimensions FROM vecsync.model m WHERE m.name = v.model);
     columns text := vecsync._key_texts(v.source, 's', (SELECT array_agg(('k' || n)::name ORDER BY n) FROM generate_subscripts(vecsync._key_columns(v.source), 1) n));
     query text := CASE WHEN v.chunk_table IS NULL THEN vecsync._verify_column(v, columns, dimensions)
