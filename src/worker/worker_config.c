@@ -298,6 +298,7 @@ load_models(bool configuration_changed)
 	MemoryContextDelete(context);
 }
 
+/* One that was read with the rest of the configuration: others are about to go. */
 static WorkerModel *
 find_model(const char *name)
 {
@@ -307,7 +308,7 @@ find_model(const char *name)
 	{
 		WorkerModel *m = dlist_container(WorkerModel, node, iter.cur);
 
-		if (strcmp(m->def->name, name) == 0)
+		if (m->seen && strcmp(m->def->name, name) == 0)
 			return m;
 	}
 	return NULL;

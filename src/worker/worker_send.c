@@ -417,6 +417,12 @@ worker_answer(BatchCall *call)
 	char	   *message;
 
 	worker_note_answer(v, result);
+	if (model == NULL)
+	{
+		/* somebody deleted its row meanwhile: once there is one again, it is asked again */
+		worker_drop_batch(batch);
+		return;
+	}
 	correct_tokens(model, call, result->total_tokens);
 	if (call->probe && (outcome == HTTP_OK || outcome == HTTP_REJECTED))
 	{

@@ -87,6 +87,25 @@ SKIP:
 	VecsyncNode::in_step($node, 't', 'body', 'and takes no other keys along');
 }
 
+# ---- a model whose row a superuser deletes while it is asked ------------------------------------
+$service->scenario(dims => 8, rules => [ { hang => 1 } ]);
+my $worker = sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'vecsync worker'});
+VecsyncNode::model($node, $service, 'fleeting', q{timeout => '1h'});
+sql(q{CREATE TABLE bereft (id int PRIMARY KEY, body text); INSERT INTO bereft SELECT i, 'bereft ' || i FROM generate_series(1, 5) i;
+	SELECT vecsync.create_vectorizer('bereft', model => 'fleeting', content => 'body')});
+ok($service->wait_for(sub { $_[0]->{hanging} == 1 }), 'a request under way');
+sql(q{DELETE FROM vecsync.model WHERE name = 'fleeting'; INSERT INTO bereft VALUES (6, 'bereft of it')});
+ok(VecsyncNode::poll($node, q{SELECT count(*) FROM vecsync.status WHERE vectorizer = 'bereft' AND pending = 6}, '1'), 'its model is deleted');
+$service->scenario(dims => 8);
+$service->release;
+sql(q{INSERT INTO t VALUES (4000, 'meanwhile')});
+ok(VecsyncNode::settle($node, 't'), 'other tables\' vectorizers go on');
+is(sql(q{SELECT count(embedding) FROM bereft}), '0', 'this one does not');
+VecsyncNode::model($node, $service, 'fleeting');
+ok(VecsyncNode::settle($node, 'bereft'), 'but when there is a model of that name again');
+VecsyncNode::in_step($node, 'bereft', 'body', 'in step');
+is(sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'vecsync worker'}), $worker, 'the worker is the same');
+
 # ---- functions that are not for everybody ---------------------------------------------------
 sql(q{CREATE ROLE mallory LOGIN; SET ROLE mallory;
 	CREATE TABLE mine (id int PRIMARY KEY, body text); CREATE VIEW aview AS SELECT 0 AS chunk_seq, 1 / (SELECT count(*) FROM pg_authid WHERE false) AS boom});
