@@ -160,10 +160,11 @@ write_digests(WriteArgs *w)
 	worker_digest_write(batch->vectorizer, written, nwritten, emptied, nemptied);
 }
 
-/* Are there changes to look at, on their way to us, or on their way back from the service? */
+/* Are there changes to read, on their way back from the service, or to be written? */
 static bool
 changes_wait(void)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	dlist_iter	i,
 				j;
 
@@ -171,8 +172,13 @@ changes_wait(void)
 		return true;
 	dlist_foreach(i, &MyWorker->vectorizers)
 		dlist_foreach(j, &dlist_container(WorkerVectorizer, node, i.cur)->batches)
-			if (dlist_container(WorkerBatch, node, j.cur)->live)
+		{
+			WorkerBatch *batch = dlist_container(WorkerBatch, node, j.cur);
+
+			if (batch->live && (batch->state == BATCH_SENT ||
+								(batch->state == BATCH_WRITE && batch->write_at <= now)))
 				return true;
+		}
 	return false;
 }
 
