@@ -9,10 +9,12 @@
  *   (0x76656373, hashtext(name)) exclusively, so that an isolation spec can
  *   stop a process there; never place one while holding an LWLock or a pin that others wait for;
  * - the setting <library>.debug_crash = 'name' makes the process leave by
- *   abort() there, as a crash would; 'name:error' raises an error instead.
+ *   abort() there, as a crash would; 'name:error' raises an error instead;
+ *   with 'name:hold' it makes the file debug_held in the data directory and
+ *   waits there as long as debug_hold exists.
  *
- * DEBUG_CRASH_POINT only crashes or fails: for places that hold locks with
- * which no other may be taken.
+ * DEBUG_CRASH_POINT does only the latter: for places that hold locks with
+ * which no other may be taken, or that no transaction is in.
  */
 #ifndef BASE_DEBUG_POINT_H
 #define BASE_DEBUG_POINT_H

@@ -104,6 +104,15 @@ let_worker_back(WorkerDatabase *slot)
 		SetLatch(launcher);
 }
 
+/* The database is gone: nobody starts a worker for it, and the launcher frees the slot at its next look. */
+static void
+forget_worker(WorkerDatabase *slot)
+{
+	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	slot->state = WORKER_ABSENT;
+	LWLockRelease(worker_shared->lock);
+}
+
 static void
 database_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 				 ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *queryEnv,
@@ -119,7 +128,9 @@ database_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		previous_utility_hook(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 	else
 		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-	if (slot != NULL && !dropped)
+	if (slot != NULL && dropped)
+		forget_worker(slot);
+	else if (slot != NULL)
 		let_worker_back(slot);
 }
 

@@ -534,8 +534,11 @@ worker_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
+	DEBUG_CRASH_POINT("worker_starts");
 	show_yourself(slot);
+	DEBUG_CRASH_POINT("worker_connects");
 	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
+	DEBUG_CRASH_POINT("worker_connected");
 
 	WorkerContext = AllocSetContextCreate(TopMemoryContext, "vecsync worker", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(WorkerContext);

@@ -82,6 +82,28 @@ for my $pause (0 .. 2)
 	$refused++ if $node->psql('postgres', 'DROP DATABASE brief') != 0;
 }
 is($refused, 0, 'nor does a worker that is about to start stand in the way');
+SKIP:
+{
+	skip 'needs DEBUG_POINTS=1', 18 unless ($node->psql('postgres', 'SHOW vecsync.debug_crash'))[0] == 0;
+	my ($hold, $held) = map { $node->data_dir . "/debug_$_" } qw(hold held);
+	for my $point (qw(worker_starts worker_connects worker_connected))
+	{
+		my $log = -s $node->logfile;
+		append_to_file($hold, '');
+		ok(VecsyncNode::set($node, 'vecsync.debug_crash', "$point:hold"), "$point: the next worker waits");
+		sql('CREATE DATABASE brief');
+		sql('CREATE EXTENSION vecsync CASCADE', 'brief');
+		my $until = time + VecsyncNode::patience();
+		select undef, undef, undef, .02 until -e $held || time > $until;
+		ok(-e $held, "$point: it does");
+		is($node->psql('postgres', 'DROP DATABASE brief'), 0, "$point: does not stand in the way");
+		unlink $hold, $held;
+		ok(VecsyncNode::set($node, 'vecsync.debug_crash', undef), "$point: goes on");
+		sql(q{UPDATE t SET body = body || '.' WHERE id = 1}, 'uno');
+		embedded('uno', 201, "$point: the others work");
+		unlike(slurp_file($node->logfile, $log), qr/database \d+ does not exist|PANIC|terminated by signal/, "$point: nobody looks for it afterwards");
+	}
+}
 
 # ---- the extension goes and comes -----------------------------------------------------------
 sql('DROP EXTENSION vecsync CASCADE', 'uno');
