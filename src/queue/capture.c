@@ -593,7 +593,10 @@ capture_xact_callback(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_COMMIT:
 			if (capture_changed != 0 && queue_commit_hook != NULL)
+			{
 				queue_commit_hook(capture_changed);
+				DEBUG_CRASH_POINT("capture_committed");
+			}
 			/* FALLTHROUGH */
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:

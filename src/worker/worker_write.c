@@ -9,12 +9,15 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "pgstat.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -183,6 +186,28 @@ changes_wait(void)
 }
 
 /*
+ * Who has attached or made a partition is seen to have committed before we are told that the table has it,
+ * and its rows, queued by him, are not found until then.  He lets go of his lock on what it is a partition of
+ * after that.  Tried, never waited for: false when there may be such a partition.
+ */
+static bool
+partitions_known(WorkerVectorizer *v)
+{
+	List	   *relations;
+	ListCell   *lc;
+
+	if (get_rel_relkind(v->def->source) != RELKIND_PARTITIONED_TABLE)
+		return true;
+	relations = find_all_inheritors(v->def->source, NoLock, NULL);
+	foreach(lc, relations)
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_PARTITIONED_TABLE &&
+			!ConditionalLockRelationOid(lfirst_oid(lc), ShareUpdateExclusiveLock))
+			return false;
+	list_free(relations);
+	return true;
+}
+
+/*
  * Decide the fate of each row and write those that are still as they were
  * sent.  In a subtransaction, as the table's owner where its SQL runs.
  */
@@ -231,7 +256,7 @@ write_rows(WriteArgs *w)
 			write_column(batch, row);
 	}
 	worker_leave_owner(&scope);
-	if (!missing)
+	if (!missing || !partitions_known(v))
 		return;
 
 	/* Not locked by us: by somebody else, or gone? */

@@ -274,6 +274,41 @@ $changing->quit;
 ok(step('held'), 'the command is over');
 VecsyncNode::in_step($node, 'held', 'body', 'and its table in step');
 
+# ---- rows of a partition that is there since this moment ------------------------------------
+sql(q{CREATE TABLE later (id int PRIMARY KEY, body text) PARTITION BY RANGE (id); CREATE TABLE later_1 PARTITION OF later FOR VALUES FROM (0) TO (100);
+	CREATE TABLE later_3 PARTITION OF later FOR VALUES FROM (200) TO (300) PARTITION BY RANGE (id);
+	INSERT INTO later SELECT i, 'later ' || i FROM generate_series(1, 10) i});
+VecsyncNode::vectorizer($node, $service, 'later', 'body');
+ok(step('later'), 'a partitioned table');
+SKIP:
+{
+	skip 'needs DEBUG_POINTS=1', 10 unless ($node->psql('postgres', 'SHOW vecsync.debug_crash'))[0] == 0;
+	my ($hold, $waits) = map { $node->data_dir . "/debug_$_" } qw(hold held);
+	for my $new ([ 'later', 100 ], [ 'later_3', 200 ])
+	{
+		my ($parent, $from) = @$new;
+		append_to_file($hold, '');
+		my $maker = VecsyncNode::session($node);
+		$maker->query_safe(qq{SET vecsync.debug_crash = 'capture_committed:hold'; BEGIN; CREATE TABLE later_$from (LIKE later INCLUDING INDEXES);
+			INSERT INTO later_$from SELECT i, 'later ' || i FROM generate_series($from, $from + 50) i;
+			ALTER TABLE $parent ATTACH PARTITION later_$from FOR VALUES FROM ($from) TO ($from + 60)});
+		$maker->query_until(qr/going/, "\\echo going\nCOMMIT;\n");
+		my $until = time + VecsyncNode::patience();
+		select undef, undef, undef, .02 until -e $waits || time > $until;
+		ok(-e $waits, "$parent: its commit can be seen, and has not told anybody");
+		ok(VecsyncNode::poll($node, q{SELECT in_flight > 0 OR pending = 0 FROM vecsync.status WHERE vectorizer = 'later'}, 't'), "$parent: the worker looks for the rows");
+		select undef, undef, undef, .5;		# and would be through with them
+		unlink $hold, $waits;
+		$maker->query_safe('SELECT 1');
+		$maker->quit;
+		ok(step('later'), "$parent: it is told");
+		VecsyncNode::in_step($node, 'later', 'body', "$parent: no row was taken for gone");
+	}
+	sql(q{DELETE FROM later WHERE id % 2 = 0});
+	ok(step('later'), 'rows that are gone are');
+	VecsyncNode::in_step($node, 'later', 'body', 'in step');
+}
+
 $service->stop;
 $node->stop;
 done_testing();
