@@ -591,6 +591,8 @@ capture_xact_callback(XactEvent event, void *arg)
 			capture_flush();
 			DEBUG_POINT("capture_flushed");
 			break;
+		case XACT_EVENT_PREPARE:
+			/* of its end nobody tells: the worker has to know of its entries before */
 		case XACT_EVENT_COMMIT:
 			if (capture_changed != 0 && queue_commit_hook != NULL)
 			{
@@ -599,7 +601,6 @@ capture_xact_callback(XactEvent event, void *arg)
 			}
 			/* FALLTHROUGH */
 		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
 			capture_buffers = NULL; /* their memory goes with the transaction */
 			capture_changed = 0;
 			break;

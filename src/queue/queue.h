@@ -34,13 +34,13 @@
 
 /* ---- capture.c ---- */
 
-/* What a commit leaves behind for the worker of this database. */
+/* What a commit, or PREPARE TRANSACTION, leaves behind for the worker of this database. */
 #define QUEUE_CHANGED_ROWS		1	/* the queue has new entries */
 #define QUEUE_CHANGED_CONFIG	2	/* models, secrets or vectorizers changed */
 
 /*
- * Called after COMMIT, when the changes are visible, with an OR of the above.
- * Set once by the room that knows the workers.  Must not fail.
+ * Called after COMMIT, when the changes are visible, with an OR of the above; after PREPARE TRANSACTION, too,
+ * when they are not yet.  Set once by the room that knows the workers.  Must not fail.
  */
 typedef void (*queue_commit_hook_type) (int changed);
 extern queue_commit_hook_type queue_commit_hook;

@@ -66,6 +66,12 @@ for my $round (1 .. 3)
 $_->quit for @sessions;
 
 # ---- prepared transactions -----------------------------------------------------------------------
+# of a server where nothing else happens
+ok($node->poll_query_until('postgres', q{SELECT state = 'idle' FROM pg_stat_activity WHERE backend_type = 'vecsync worker'}), 'the worker rests');
+sql(q{BEGIN; INSERT INTO t VALUES (0, 'alone'); PREPARE TRANSACTION 'alone'});
+sleep 1;
+sql(q{COMMIT PREPARED 'alone'});
+in_step('prepared, and nobody else commits', 't');
 my $rows = q{INSERT INTO t SELECT i, '%s ' || i FROM generate_series(%d, %d) i};
 sql(sprintf "BEGIN; $rows; PREPARE TRANSACTION 'small'", 'small', $id + 1, $id + 3);
 sql(sprintf "BEGIN; $rows; SAVEPOINT s; $rows; RELEASE s; PREPARE TRANSACTION 'large'", 'large', $id + 1001, $id + 2100, 'more', $id + 3001, $id + 5100);
