@@ -397,6 +397,8 @@ drop_scan(QueueWindowSource *source, Backfill *scan)
 		link = &(*link)->next;
 	*link = scan->next;
 	finish_entry(source->window, scan->entry);
+	pfree(scan->public.after);
+	pfree(scan->cursor);
 	pfree(scan);
 }
 

@@ -7,6 +7,7 @@ use warnings FATAL => 'all';
 use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(sleep time);
 use VecsyncNode;
 
 my $seed = $ENV{SEED} // 18;
@@ -128,6 +129,22 @@ sql(q{TRUNCATE u});
 sql('VACUUM FULL vecsync.queue');
 in_step('a backfill, and rows that went', qw(t u));
 $service->scenario(dims => 2);
+
+# ---- what a backfill leaves in the worker's memory -----------------------------------------------
+sql(q{CREATE TABLE w (id text PRIMARY KEY, body text); INSERT INTO w SELECT string_agg(md5(i::text), ''), 'long key' FROM generate_series(1, 70) i});
+VecsyncNode::vectorizer($node, $service, 'w', 'body');
+sql(q{DO $$ BEGIN FOR i IN 1..150 LOOP PERFORM vecsync.resync('w'); COMMIT; END LOOP; END $$});
+in_step('many times over', 'w');
+my $seen = -s $node->logfile;
+sql(q{SELECT pg_log_backend_memory_contexts(pid) FROM pg_stat_activity WHERE backend_type = 'vecsync worker'});
+sql(q{INSERT INTO w VALUES ('wakes the worker', '')});
+my $until = time + VecsyncNode::patience();
+my $log;
+do { sleep 0.1; $log = slurp_file($node->logfile, $seen) } until $log =~ /Grand total/ || time > $until;
+my @used = $log =~ /vecsync queue source: .*?(\d+) used/g;
+is(scalar(@used), 4, 'a context for each source');
+ok(!(grep { $_ > 500_000 } @used), 'backfills leave nothing') or diag("@used");
+sql(q{SELECT vecsync.drop_vectorizer('w')});
 
 # ---- all tables are published ---------------------------------------------------------------------
 # CREATE PUBLICATION asks whether wal_level is logical, and does not mind
