@@ -53,6 +53,9 @@
 #define READ_BLOCKS			10	/* so that tests need several calls */
 #endif
 
+/* But those that fell behind read so many however much is new: of a long table that may take all the rest. */
+#define READ_BLOCKS_BEHIND	((READ_BLOCKS + 3) / 4)
+
 /* All sources read everything once in this many polls for each so many blocks. */
 #define BLOCKS_PER_POLL		(1024 * 1024 * 1024 / BLCKSZ)
 
@@ -441,8 +444,12 @@ queue_window_read(QueueWindow *window, int poll_s)
 	bool		more;
 
 	table.rel = queue_open(AccessShareLock);
-	/* Bits before the snapshot and the length: whatever comes after either has bits of its own. */
-	queue_take_blocks(window->changed);
+	/*
+	 * Bits before the snapshot and the length: whatever comes after either has bits of its own.  None while
+	 * blocks are left from the last time: those that are written to again and again would go before them.
+	 */
+	if (!window->changes_left)
+		queue_take_blocks(window->changed);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	table.nblocks = RelationGetNumberOfBlocks(table.rel);
 	if (table.nblocks > (BlockNumber) NBuffers / 4)
@@ -455,8 +462,10 @@ queue_window_read(QueueWindow *window, int poll_s)
 		read_all(window);
 	window->file = file;
 
-	settle_open(window);
-	more = read_changed(window, &table);
+	if (!window->changes_left)
+		settle_open(window);
+	window->changes_left = more = read_changed(window, &table);
+	table.budget = Max(table.budget, READ_BLOCKS_BEHIND);
 	while (table.budget > 0 && (source = hungry_source(window)) != NULL)
 	{
 		/* who was served goes to the end of the line */

@@ -162,6 +162,7 @@ struct QueueWindow
 	entryhash_hash *entries;
 	openhash_hash *open;
 	uint64		changed[QUEUE_BLOCK_WORDS];	/* blocks to be read, as in shared memory */
+	bool		changes_left;	/* some of them are, for lack of time */
 	CompatRelFile file;			/* that the places are of */
 	bool		misplaced;		/* entries may be where they were not read */
 	TimestampTz read_all_at;	/* when sources last began to read everything */

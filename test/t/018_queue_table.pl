@@ -105,6 +105,33 @@ for my $part (1 .. 3)
 }
 in_step('low blocks', qw(t u v));
 
+# ---- a source fell behind in a table of many times as many blocks as there are bits, and others go on writing ----
+sql(q{CREATE TABLE halt (); SELECT vecsync.pause('t'); TRUNCATE t, u, v});
+VecsyncNode::settle($node, $_) for qw(u v);
+sql(q{INSERT INTO t SELECT i, 'front ' || i FROM generate_series(1, 4200) i});
+sql(q{INSERT INTO vecsync.queue SELECT nextval('vecsync.queue_seq'), 999999, 'k', 1, '{1}', now() FROM generate_series(1, 70000)});
+sql(q{INSERT INTO t SELECT i, 'back ' || i FROM generate_series(4201, 4700) i});
+cmp_ok(sql(q{SELECT pg_relation_size('vecsync.queue') / 8192}), '>', 64 * 11, 'more blocks a bit than are read at a time');
+my $writer = VecsyncNode::session($node);
+$writer->query_until(qr/writing/, <<'SQL');
+\echo writing
+DO $$ BEGIN
+	FOR i IN 1..1000000000 LOOP
+		INSERT INTO u VALUES (i % 100, i) ON CONFLICT (id) DO UPDATE SET body = i;
+		COMMIT;
+		EXIT WHEN EXISTS (SELECT FROM halt);
+	END LOOP;
+END $$;
+SQL
+sql(q{SELECT vecsync.resume('t')});
+ok(VecsyncNode::poll($node, q{SELECT count(*) FROM t WHERE embedding IS NULL}, '0'), 'it catches up all the same');
+sql(q{INSERT INTO v VALUES (1, 'beside')});
+ok(VecsyncNode::settle($node, 'v'), 'and nobody else waits long');
+sql(q{INSERT INTO halt DEFAULT VALUES});
+$writer->query_safe('DELETE FROM vecsync.queue WHERE vectorizer = 999999');
+$writer->quit;
+in_step('behind, while others write', qw(t u v));
+
 # ---- the table is rewritten, its rows are moved, under way and while they wait ---------------------------
 for my $command ('VACUUM FULL vecsync.queue', 'UPDATE vecsync.queue SET queued_at = queued_at', 'VACUUM vecsync.queue', 'TRUNCATE vecsync.queue')
 {
