@@ -310,19 +310,22 @@ first_bool(int column)
 /*
  * Is the new generation behind, has it an index to make, are there rows that
  * failed in it alone, and rows that wait for it and not for the old one, so
- * that it would miss what that has?  Reads the queue once.
+ * that it would miss what that has?  Reads the queue once; where nothing waits
+ * for the new one the old one's rows, perhaps very many, are not listed.
  */
 static const char *const unfinished_sql =
 	"WITH pending AS MATERIALIZED (SELECT vectorizer, op, rows, keys FROM vecsync.queue"
 	" WHERE vectorizer IN ($1, $2)),"
-	" next(behind) AS (SELECT coalesce(bool_or(op IN ('s', 'a')), false)"
-	" OR coalesce(sum(rows) FILTER (WHERE op IN ('k', 'f')), 0) > " CppAsString2(COMPARE_ROWS)
+	" next(behind, waits) AS (SELECT coalesce(bool_or(op IN ('s', 'a')), false)"
+	" OR coalesce(sum(rows) FILTER (WHERE op IN ('k', 'f')), 0) > " CppAsString2(COMPARE_ROWS) ","
+	" coalesce(bool_or(op IN ('k', 'f')), false)"
 	" FROM pending WHERE vectorizer = $2)"
 	" SELECT next.behind,"
 	" (SELECT pending_index IS NOT NULL FROM vecsync.vectorizer WHERE id = $2),"
 	" EXISTS (SELECT FROM vecsync.dead_letter n WHERE n.vectorizer = $2 AND NOT EXISTS"
 	" (SELECT FROM vecsync.dead_letter o WHERE o.vectorizer = $1 AND o.key = n.key)),"
-	" CASE WHEN NOT next.behind THEN EXISTS (" PENDING_KEYS("$2") " EXCEPT " PENDING_KEYS("$1") ") END"
+	" CASE WHEN NOT next.behind THEN next.waits AND EXISTS (" PENDING_KEYS("$2")
+	" EXCEPT " PENDING_KEYS("$1") ") END"
 	" FROM next";
 
 /*
