@@ -1606,10 +1606,10 @@ CREATE FUNCTION vecsync._check_condition(condition text) RETURNS void
 
 CREATE OR REPLACE FUNCTION vecsync._key_json(source regclass, key text[]) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-RETURN (SELECT jsonb_object_agg(c.name, CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND key[c.n] ~ '^-?[0-9]+$'
-                                             THEN to_jsonb(key[c.n]::numeric) ELSE to_jsonb(key[c.n]) END)
-        FROM unnest(vecsync._key_columns(source)) WITH ORDINALITY AS c(name, n)
-        JOIN pg_attribute a ON a.attrelid = source AND a.attname = c.name);
+RETURN (SELECT jsonb_object_agg(a.attname, CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND key[c.n] ~ '^-?[0-9]{1,19}$'
+                                                THEN to_jsonb(key[c.n]::numeric) ELSE to_jsonb(key[c.n]) END)
+        FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY AS c(attnum, n), pg_attribute a
+        WHERE i.indrelid = source AND i.indisprimary AND c.n <= i.indnkeyatts AND a.attrelid = source AND a.attnum = c.attnum);
 
 CREATE OR REPLACE VIEW vecsync.failed WITH (security_barrier) AS
 SELECT v.name AS vectorizer,

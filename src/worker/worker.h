@@ -131,16 +131,23 @@ extern void launcher_register(void);
 struct CatalogModel;
 extern void worker_guard_secret(struct CatalogModel *model, MemoryContext context);
 
-/* ---- worker_status.c ---- */
+/* ---- worker_count.c ---- */
 
-/* Rows of a table that has more than so many are not counted but estimated. */
+/* Rows of a table that has more than so many, or more than so many blocks, are not counted but estimated. */
 #define WORKER_COUNT_UP_TO 100000
 
 /*
- * As the planner sees it: by the table's present size, whether it was ever analyzed or not.  'all' tells
- * whether that is of all its partitions, or somebody has one to himself.
+ * Rows of a table with its partitions, and those that have a value in the column
+ * (NULL: in none), by the active snapshot.  None of the owner's code runs, and
+ * nothing is waited for.  The rows of a large table, or of one that somebody has
+ * a part of to himself, are estimated, and *filled is -1.
  */
-extern int64 worker_estimated_rows(Oid source, bool *all);
+extern int64 worker_count_rows(Oid source, const char *column, int64 *filled);
+
+/* The rows that have chunks in a table of them, in the same way; -1: it is large, or somebody's. */
+extern int64 worker_count_documents(Oid chunk_table);
+
+/* ---- worker_status.c ---- */
 
 /* The time (upper end of its bucket, ms) below which a share of what was counted lies. */
 extern Datum worker_histogram_share(const uint64 *buckets, double share, bool *isnull);

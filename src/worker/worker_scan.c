@@ -54,29 +54,6 @@ worker_scan_keys(WorkerVectorizer *v, ArrayType *after, int *nkeys)
 	return keys;
 }
 
-/*
- * The number of rows of a scan.  A large table's is estimated: other vectorizers' changes wait while the
- * worker counts.
- */
-static int64
-count_rows(WorkerVectorizer *v)
-{
-	CatalogScope scope;
-	bool		isnull;
-	bool		all;
-	int64		count = worker_estimated_rows(v->def->source, &all);
-
-	if (count > WORKER_COUNT_UP_TO || !all)
-		return count;
-	worker_enter_owner(v, &scope);
-	if (SPI_execute(psprintf("SELECT count(*) FROM %s", catalog_relation_name(v->def->source)), true, 0) !=
-		SPI_OK_SELECT)
-		elog(ERROR, "could not count the rows of vectorizer \"%s\"", v->def->name);
-	count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	worker_leave_owner(&scope);
-	return count;
-}
-
 static void
 scan_rows(void *arg)
 {
@@ -84,11 +61,12 @@ scan_rows(void *arg)
 	WorkerVectorizer *v = s->v;
 	ArrayType **keys;
 	int			nkeys;
+	int64		filled;
 
 	keys = worker_scan_keys(v, s->scan->after, &nkeys);
 	/* from here on nothing fails that would be rolled back alone, with the entry where it was */
 	if (!s->scan->counted)
-		queue_window_scan_count(v->source, count_rows(v));
+		queue_window_scan_count(v->source, worker_count_rows(v->def->source, NULL, &filled));
 	queue_window_scan_chunk(v->source, keys, nkeys, nkeys < WORKER_SCAN_ROWS);
 }
 

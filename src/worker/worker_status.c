@@ -5,22 +5,18 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
-#include "access/relation.h"
 #include "access/relscan.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "optimizer/plancat.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
-#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -61,8 +57,11 @@ worker_wanted(PG_FUNCTION_ARGS)
 static bool
 may_see(Oid source)
 {
-	return superuser() || has_privs_of_role(GetUserId(), ROLE_PG_MONITOR) ||
-		compat_relation_owned(source, GetUserId());
+	Oid			owner = catalog_relation_owner(source);
+
+	/* no owner: dropped since the snapshot */
+	return OidIsValid(owner) && (superuser() || has_privs_of_role(GetUserId(), ROLE_PG_MONITOR) ||
+								 has_privs_of_role(GetUserId(), owner));
 }
 
 static const char *
@@ -115,90 +114,24 @@ read_progress(int vectorizer)
 	return result;
 }
 
-int64
-worker_estimated_rows(Oid source, bool *all)
-{
-	double		total = 0;
-	ListCell   *lc;
-
-	*all = true;
-	foreach(lc, find_all_inheritors(source, NoLock, NULL))
-	{
-		Relation	rel;
-		BlockNumber pages;
-		double		rows;
-		double		visible;
-
-		if (!ConditionalLockRelationOid(lfirst_oid(lc), AccessShareLock))
-		{
-			*all = false;
-			continue;
-		}
-		rel = try_relation_open(lfirst_oid(lc), NoLock);
-		if (rel == NULL)
-			continue;
-		if (RELKIND_HAS_TABLE_AM(rel->rd_rel->relkind))
-		{
-			estimate_rel_size(rel, NULL, &pages, &rows, &visible);
-			total += rows;
-		}
-		relation_close(rel, AccessShareLock);
-	}
-	return (int64) total;
-}
-
-/*
- * SQL that counts the rows and those that have a vector; NULL when the place of the vectors is gone: a
- * snapshot may show a vectorizer that has been dropped since.  The tables are locked.
- */
-static char *
-count_query(const CatalogVectorizer *v)
-{
-	char	   *column;
-
-	if (get_rel_name(v->source) == NULL)
-		return NULL;
-	if (OidIsValid(v->chunk_table))
-		return get_rel_name(v->chunk_table) == NULL ? NULL :
-			psprintf("SELECT (SELECT count(*) FROM %s), (SELECT count(*) FROM %s WHERE chunk_seq = 0)",
-					 catalog_relation_name(v->source), catalog_relation_name(v->chunk_table));
-	/* its name now: a cut-over may have renamed it after it was read */
-	column = catalog_target_column(v->content_view, CurrentMemoryContext);
-	return column == NULL ? NULL : psprintf("SELECT count(*), count(%s) FROM %s", quote_identifier(column),
-											catalog_relation_name(v->source));
-}
-
 /*
  * Rows of the table and rows that have a vector: counted, or of a large table estimated, and then
- * 'embedded' is -1.
+ * 'embedded' is -1.  A place of vectors that is gone, or not as it was made, has none: a snapshot may show a
+ * vectorizer that has been dropped since, and its owner does with it as he likes.
  */
 static void
 count_rows(const CatalogVectorizer *v, int64 *rows, int64 *embedded)
 {
-	CatalogScope scope;
-	bool		isnull;
-	bool		all;
-	char	   *sql;
+	int64		filled;
 
-	*rows = worker_estimated_rows(v->source, &all);
-	*embedded = -1;
-	/* nor does the status wait for somebody who has a table to himself */
-	if (*rows > WORKER_COUNT_UP_TO || !all || !ConditionalLockRelationOid(v->source, AccessShareLock) ||
-		(OidIsValid(v->chunk_table) && !ConditionalLockRelationOid(v->chunk_table, AccessShareLock)))
-		return;
-	sql = count_query(v);
-	if (sql == NULL)
+	if (OidIsValid(v->chunk_table))
 	{
-		*embedded = 0;
-		return;
+		*rows = worker_count_rows(v->source, NULL, &filled);
+		*embedded = filled < 0 ? -1 : worker_count_documents(v->chunk_table);
 	}
-	/* its rules and functions are the owner's */
-	catalog_enter_owner(&scope, catalog_relation_owner(v->source));
-	if (SPI_execute(sql, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not count the rows of vectorizer \"%s\"", v->name);
-	*rows = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	*embedded = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
-	catalog_leave(&scope);
+	else					/* its name now: a cut-over may have renamed it after it was read */
+		*rows = worker_count_rows(v->source, catalog_target_column(v->content_view, CurrentMemoryContext),
+								  embedded);
 }
 
 static const char *

@@ -76,6 +76,52 @@ ok(VecsyncNode::settle($node, 'docs'), 'after errors');
 is(as('watcher', 'SELECT answers_retried FROM vecsync.stats'), '2', 'answers by class');
 is(sql(q{SELECT max(attempts) > 1 FROM vecsync.operation WHERE status = 'success'}), 't', 'attempts are counted');
 
+# ---- what an owner does to his tables is his own affair -------------------------------------------
+sql(q{SET ROLE bob;
+	CREATE FUNCTION bob_switch() RETURNS boolean LANGUAGE plpgsql STABLE AS $$ BEGIN IF EXISTS (SELECT FROM public.bob_trap) THEN RAISE 'bob raises'; END IF; RETURN true; END $$;
+	CREATE FUNCTION bob_index(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM public.bob_switch(); RETURN $1; END $$;
+	CREATE TABLE bob_trap (); GRANT SELECT ON bob_trap TO PUBLIC;
+	CREATE TABLE forced (id int PRIMARY KEY, body text); INSERT INTO forced SELECT i, 'text ' || i FROM generate_series(1, 5) i;
+	CREATE INDEX ON forced (bob_index(1)); CREATE STATISTICS forced_stats ON (bob_index(2)), (bob_index(3)) FROM forced;
+	CREATE TABLE renamed (id int PRIMARY KEY, body text); INSERT INTO renamed SELECT i, 'some words of text ' || i FROM generate_series(1, 5) i;
+	CREATE TABLE retyped (LIKE renamed INCLUDING INDEXES); INSERT INTO retyped TABLE renamed;
+	CREATE TABLE dropped (LIKE renamed INCLUDING INDEXES); INSERT INTO dropped TABLE renamed;
+	CREATE TABLE given (LIKE renamed INCLUDING INDEXES); INSERT INTO given TABLE renamed;
+	CREATE TABLE parted (id int PRIMARY KEY, body text) PARTITION BY RANGE (id); CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (3);
+	CREATE TABLE parted_2 (body text, gone int, id int NOT NULL); ALTER TABLE parted_2 DROP gone; ALTER TABLE parted ATTACH PARTITION parted_2 FOR VALUES FROM (3) TO (9);
+	INSERT INTO parted TABLE renamed});
+VecsyncNode::vectorizer($node, $service, $_, 'body') for qw(forced parted);
+VecsyncNode::vectorizer($node, $service, $_, 'body', q{chunking => '{"size": 2}'}) for qw(renamed retyped dropped given);
+ok(VecsyncNode::settle($node, $_), "$_ is worked off") for qw(forced parted renamed retyped dropped given);
+my $counts = sub { return as($_[0], q{SET statement_timeout = '60s'; SELECT string_agg(concat_ws(' ', vectorizer, rows, embedded), ', ' ORDER BY vectorizer) FROM vecsync.status WHERE vectorizer <> 'docs'}) };
+is($counts->('watcher'), 'dropped 5 5, forced 5 5, given 5 5, parted 5 5, renamed 5 5, retyped 5 5', 'rows, and those with vectors');
+sql(q{SELECT vecsync.pause(vectorizer) FROM vecsync.status WHERE vectorizer <> 'docs'});
+my %chunks = split /[|\n]/, sql(q{SELECT name, chunk_table FROM vecsync.vectorizer WHERE chunk_table IS NOT NULL});
+sql(qq{SET ROLE bob; ALTER TABLE forced ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; CREATE POLICY raises ON forced USING (bob_switch());
+	INSERT INTO bob_trap DEFAULT VALUES;
+	ALTER TABLE $chunks{renamed} RENAME chunk_seq TO seq_of_chunk; DROP VIEW retyped_chunks; ALTER TABLE $chunks{retyped} ALTER chunk_seq TYPE text;
+	ALTER TABLE $chunks{dropped} DROP chunk_seq CASCADE; RESET ROLE; ALTER TABLE $chunks{given} OWNER TO alice; REVOKE ALL ON $chunks{given} FROM PUBLIC});
+is($counts->($_), 'dropped 5 0, forced 5 5, given 5 5, parted 5 5, renamed 5 0, retyped 5 0', "whatever is wrong with some is no matter of the others: $_") for qw(watcher bob);
+sql(q{TRUNCATE bob_trap; INSERT INTO vecsync.dead_letter (vectorizer, key, operation, attempts, error)
+	SELECT id, key, 'upsert', 1, 'made up' FROM vecsync.vectorizer, (VALUES (ARRAY['3']), (ARRAY[repeat('9', 200000)]), (ARRAY['3', 'more']), (ARRAY[]::text[])) k(key) WHERE name = 'forced'});
+is(as('watcher', q{SELECT string_agg(left(key::text, 20), ', ' ORDER BY length(key::text), key) FROM vecsync.failed WHERE vectorizer = 'forced'}), '{"id": 3}, {"id": 3}, {"id": null}, {"id": "999999999999', 'keys of whatever form');
+sql(q{UPDATE forced SET body = 'waits'});
+my $busy = VecsyncNode::session($node);
+my @asked = map { "SELECT count(*) > 0 FROM vecsync.$_" } qw(status failed operation batch stats);
+for my $change ('ALTER TABLE forced ADD note text', 'REINDEX INDEX forced_pkey', 'LOCK TABLE parted_2', "REINDEX TABLE $chunks{given}")
+{
+	$busy->query_safe("BEGIN; $change");
+	is(as('watcher', "SET statement_timeout = '60s'; $_"), 't', "does not wait for $change: $_") for @asked;
+	$busy->query_safe('ROLLBACK');
+}
+$busy->query_safe(q{SET ROLE bob; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1});
+sql(q{DROP TABLE renamed CASCADE});
+is($busy->query('SELECT count(*) FROM vecsync.status'), '5', 'nor is a table that another session has dropped the matter of others');
+like($busy->query(q{SELECT count(*) FROM vecsync.failed}), qr/^\d+$/, 'or of failed');
+$busy->query_safe('ROLLBACK');
+$busy->quit;
+sql(q{SELECT vecsync.drop_vectorizer(name) FROM vecsync.vectorizer WHERE name <> 'docs'});
+
 # ---- how long it is kept -------------------------------------------------------------------------
 VecsyncNode::set($node, 'vecsync.log_retention', '2s');
 sql(q{SELECT pg_sleep(2.5); UPDATE docs SET body = 'wakes' WHERE id = 1});

@@ -15,12 +15,13 @@ COMMENT ON VIEW vecsync.status IS
 'One row for each vectorizer of the caller''s tables (all for pg_monitor): state (in step, embedding, paused, waiting for the service), rows of the table and how many have a vector (estimated above 100,000), changes pending and in flight, rows that failed, time of the oldest pending change, time from a change to its vector (upper bounds; of the last changes, not of rows that are backfilled), the last error, rows skipped because they have no text, the state of the worker, and the generation. While a vectorizer is being changed its next generation has a row of its own, "generation N of NAME": embedding, complete (ready to cut over), or held up by failed rows; the one that was replaced has one (retired) until its vectors are dropped.';
 
 -- One row's key as JSON under its columns' present names.  Their types may have been others when it was noted.
+-- From the catalogs alone: whoever reads of all tables must not wait for one that somebody has to himself.
 CREATE FUNCTION vecsync._key_json(source regclass, key text[]) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-RETURN (SELECT jsonb_object_agg(c.name, CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND key[c.n] ~ '^-?[0-9]+$'
-                                             THEN to_jsonb(key[c.n]::numeric) ELSE to_jsonb(key[c.n]) END)
-        FROM unnest(vecsync._key_columns(source)) WITH ORDINALITY AS c(name, n)
-        JOIN pg_attribute a ON a.attrelid = source AND a.attname = c.name);
+RETURN (SELECT jsonb_object_agg(a.attname, CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND key[c.n] ~ '^-?[0-9]{1,19}$'
+                                                THEN to_jsonb(key[c.n]::numeric) ELSE to_jsonb(key[c.n]) END)
+        FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY AS c(attnum, n), pg_attribute a
+        WHERE i.indrelid = source AND i.indisprimary AND c.n <= i.indnkeyatts AND a.attrelid = source AND a.attnum = c.attnum);
 
 CREATE VIEW vecsync.failed WITH (security_barrier) AS
 SELECT v.name AS vectorizer,
