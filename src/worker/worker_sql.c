@@ -47,6 +47,55 @@ worker_begin(const char *activity)
 	return true;
 }
 
+/* SET CONSTRAINTS ALL IMMEDIATE: also fires what waits. */
+static void
+constraints_immediate(void)
+{
+	AfterTriggerSetState(makeNode(ConstraintsSetStmt));
+}
+
+/*
+ * As an owner with what an owner's code sees: his name, the database's
+ * search_path, and settings that end with the scope.  The restricted context
+ * keeps his functions from changing roles.
+ */
+static void
+become_owner(Oid owner, CatalogScope *scope)
+{
+	GetUserIdAndSecContext(&scope->save_userid, &scope->save_sec_context);
+	scope->guc_level = NewGUCNestLevel();
+	SetUserIdAndSecContext(owner, scope->save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	(void) set_config_option("search_path", MyWorker->default_search_path, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+static void
+become_worker(CatalogScope *scope)
+{
+	AtEOXact_GUC(false, scope->guc_level);
+	SetUserIdAndSecContext(scope->save_userid, scope->save_sec_context);
+}
+
+/*
+ * Deferred triggers of the table run at once, so that they run as the owner
+ * and their errors are the row's.
+ */
+void
+worker_enter_owner(WorkerVectorizer *v, CatalogScope *scope)
+{
+	become_owner(v->owner, scope);
+	owner_seen = v->owner;
+	constraints_immediate();
+}
+
+void
+worker_leave_owner(CatalogScope *scope)
+{
+	constraints_immediate();
+	become_worker(scope);
+}
+
 /*
  * Deferred triggers run at commit, when we are the superuser again.  Those
  * that entering and leaving the owner could not make fire, because the
@@ -55,16 +104,13 @@ worker_begin(const char *activity)
 static void
 fire_deferred(void)
 {
-	Oid			userid;
-	int			context;
+	CatalogScope scope;
 
 	if (!OidIsValid(owner_seen))
 		return;
-	GetUserIdAndSecContext(&userid, &context);
-	SetUserIdAndSecContext(owner_seen, context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
+	become_owner(owner_seen, &scope);
 	AfterTriggerFireDeferred();
-	SetUserIdAndSecContext(userid, context);
+	become_worker(&scope);
 }
 
 void
@@ -77,39 +123,6 @@ worker_commit(void)
 	MemoryContextSwitchTo(WorkerContext);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
-}
-
-/* SET CONSTRAINTS ALL IMMEDIATE: also fires what waits. */
-static void
-constraints_immediate(void)
-{
-	AfterTriggerSetState(makeNode(ConstraintsSetStmt));
-}
-
-/*
- * Deferred triggers of the table run at once, so that they run as the owner
- * and their errors are the row's.  The restricted context keeps the owner's
- * functions from changing roles or session state.
- */
-void
-worker_enter_owner(WorkerVectorizer *v, CatalogScope *scope)
-{
-	GetUserIdAndSecContext(&scope->save_userid, &scope->save_sec_context);
-	scope->guc_level = NewGUCNestLevel();
-	SetUserIdAndSecContext(v->owner, scope->save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	(void) set_config_option("search_path", MyWorker->default_search_path, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	owner_seen = v->owner;
-	constraints_immediate();
-}
-
-void
-worker_leave_owner(CatalogScope *scope)
-{
-	constraints_immediate();
-	AtEOXact_GUC(false, scope->guc_level);
-	SetUserIdAndSecContext(scope->save_userid, scope->save_sec_context);
 }
 
 ErrorData *

@@ -189,7 +189,7 @@ BEGIN
 	BEGIN PERFORM 1 FROM vecsync.secret; r := r || 'secret '; EXCEPTION WHEN OTHERS THEN END;
 	INSERT INTO mallory.witness VALUES (what, current_user, r);
 END $$;
-CREATE FUNCTION mallory.fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.attempt(TG_NAME); RETURN NEW; END $$;
+CREATE FUNCTION mallory.fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.attempt(TG_NAME); PERFORM set_config('application_name', 'mallory ' || TG_NAME, false); RETURN NEW; END $$;
 CREATE FUNCTION mallory.render(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.attempt('content'); RETURN $1; END $$;
 CREATE FUNCTION mallory.same(text, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.attempt('operator'); RETURN $1 OPERATOR(pg_catalog.=) $2; END $$;
 CREATE OPERATOR mallory.= (LEFTARG = text, RIGHTARG = text, FUNCTION = mallory.same);
@@ -215,6 +215,7 @@ is(sql('SELECT count(embedding) FROM mallory.trap'), '5', 'row security that is 
 is(sql(q{SELECT string_agg(DISTINCT who, ',') FROM mallory.witness}), 'mallory', 'all code of the table ran as its owner');
 is(sql(q{SELECT string_agg(DISTINCT result, ',') FROM mallory.witness WHERE result <> ''}), '', 'and could do nothing more');
 is(sql(q{SELECT string_agg(DISTINCT what, ',' ORDER BY what) FROM mallory.witness WHERE what LIKE '%row'}), 'after_row,before_row,deferred_row', 'all triggers fired');
+unlike(sql(q{SELECT application_name FROM pg_stat_activity WHERE backend_type = 'vecsync worker'}), qr/mallory/, 'and no setting of theirs stays with the worker');
 
 sql(q{TRUNCATE mallory.witness; SELECT count(*) FROM vecsync.verify('trap', repair => true)});
 ok(VecsyncNode::settle($node, 'trap'), 'verify by a superuser');
