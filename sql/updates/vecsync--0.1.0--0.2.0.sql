@@ -370,6 +370,14 @@ CREATE FUNCTION vecsync._own_chunks_view(chunk_table regclass, name text) RETURN
 RETURN (SELECT c.oid::regclass FROM pg_class c JOIN pg_class t ON t.relowner = c.relowner
         WHERE t.oid = chunk_table AND c.oid = to_regclass(vecsync._chunks_view(chunk_table, name)) AND c.relkind = 'v');
 
+-- The equality of each column of the primary key, as its index has it: that of an extension's type is not in the search_path.
+CREATE FUNCTION vecsync._key_equals(source regclass) RETURNS text[]
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN (SELECT array_agg(format('OPERATOR(%I.%s)', n.nspname, o.oprname) ORDER BY k.n)
+        FROM pg_index i, unnest(i.indclass::oid[]) WITH ORDINALITY AS k(class, n), pg_opclass c, pg_amop m, pg_operator o, pg_namespace n
+        WHERE i.indrelid = source AND i.indisprimary AND k.n <= i.indnkeyatts AND c.oid = k.class AND m.amopfamily = c.opcfamily
+          AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype AND m.amopstrategy = 3 AND o.oid = m.amopopr AND n.oid = o.oprnamespace);
+
 CREATE FUNCTION vecsync._create_chunks_view(source regclass, chunk_table regclass, name text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -380,8 +388,8 @@ BEGIN
                    (SELECT string_agg(format('s.%I', a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a
                     WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped AND a.attname NOT IN ('chunk_seq', 'chunk', 'embedding')),
                    source, chunk_table,
-                   (SELECT string_agg(format('s.%I = c.k%s', u.k, u.n), ' AND ' ORDER BY u.n)
-                    FROM unnest(vecsync._key_columns(source)) WITH ORDINALITY u(k, n)));
+                   (SELECT string_agg(format('s.%I %s c.k%s', u.k, u.equal, u.n), ' AND ' ORDER BY u.n)
+                    FROM unnest(vecsync._key_columns(source), vecsync._key_equals(source)) WITH ORDINALITY u(k, equal, n)));
 END
 $function$;
 
@@ -407,7 +415,7 @@ BEGIN
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', chunks);
     EXECUTE format('CREATE POLICY as_the_source ON %s FOR SELECT USING (EXISTS (SELECT %s FROM %s AS s WHERE %s))', chunks,
                    (SELECT string_agg(format('s.%I', u), ', ') FROM unnest(columns) u), source,
-                   (SELECT string_agg(format('s.%I = %s.k%s', u.k, chunks, u.n), ' AND ') FROM unnest(keys) WITH ORDINALITY u(k, n)));
+                   (SELECT string_agg(format('s.%I %s %s.k%s', u.k, u.equal, chunks, u.n), ' AND ') FROM unnest(keys, vecsync._key_equals(source)) WITH ORDINALITY u(k, equal, n)));
     EXECUTE format('GRANT SELECT ON %s TO PUBLIC', chunks);
     PERFORM vecsync._create_chunks_view(source, chunks::regclass, name);
     PERFORM vecsync._give_to_owner('TABLE', chunks, source);
