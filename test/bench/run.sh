@@ -13,7 +13,7 @@
 #
 # With PGVECTOR there follow the types: searches without an index, COPY of 100000 rows (test/bench/types.sh, types.txt).
 #
-# Cores are kept from halting meanwhile, as root (stay_awake in tools/private.sh).
+# Cores are kept from halting meanwhile, as root (stay_awake in tools/private.sh); HALT=1 leaves them as they are.
 #
 # Results: a table on the screen and in tmp/bench/table.md, the curve of recall and speed in tmp/bench/curve.svg.
 set -euo pipefail
@@ -32,7 +32,7 @@ rm -rf "$out"
 as_pg mkdir -p "$out"
 settings=("shared_buffers = ${SHARED_BUFFERS:-1GB}" 'maintenance_work_mem = 2GB' 'max_wal_size = 8GB' 'checkpoint_timeout = 30min'
 	'jit = off' 'autovacuum = off' 'min_parallel_table_scan_size = 0')
-stay_awake
+[ -n "${HALT:-}" ] || stay_awake
 started=()
 stop_all() { local name; for name in ${started[@]+"${started[@]}"}; do bin=${bins[$name]} stop_cluster "$name" || true; done; }
 declare -A bins
