@@ -50,6 +50,20 @@ open_unless_locked(Oid relid, bool *busy)
 	return rel;
 }
 
+/* A table and its partitions, listed under its lock: of one that is gone the list cannot be asked for. */
+static List *
+parts(Oid relid, bool *busy)
+{
+	Relation	rel = open_unless_locked(relid, busy);
+	List	   *result;
+
+	if (rel == NULL)
+		return NIL;
+	result = find_all_inheritors(relid, NoLock, NULL);
+	relation_close(rel, AccessShareLock);
+	return result;
+}
+
 /*
  * Rows of a table with its partitions as the planner sees them, by their present size, whether they were ever
  * analyzed or not; and the blocks.  False when somebody has one of them to himself, which is left out.
@@ -61,7 +75,7 @@ estimate(Oid relid, double *rows, double *blocks)
 	ListCell   *lc;
 
 	*rows = *blocks = 0;
-	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
+	foreach(lc, parts(relid, &busy))
 	{
 		Relation	rel = open_unless_locked(lfirst_oid(lc), &busy);
 		BlockNumber part_blocks;
@@ -125,7 +139,7 @@ count(Oid relid, const Wanted *wanted, int64 *rows, int64 *found)
 	ListCell   *lc;
 
 	*rows = *found = 0;
-	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
+	foreach(lc, parts(relid, &busy))
 	{
 		Relation	rel = open_unless_locked(lfirst_oid(lc), &busy);
 
@@ -137,7 +151,7 @@ count(Oid relid, const Wanted *wanted, int64 *rows, int64 *found)
 			count_in(rel, wanted, rows, found);
 		relation_close(rel, AccessShareLock);
 	}
-	return true;
+	return !busy;
 }
 
 int64
