@@ -330,6 +330,27 @@ replace_definition(WorkerVectorizer *v, CatalogVectorizer *def, MemoryContext co
 		MemoryContextDelete(old);
 }
 
+/*
+ * Another model than before, or none: somebody deleted its row.  What was asked of the one that goes is
+ * forgotten with it; its rows are asked again.
+ */
+static void
+change_model(WorkerVectorizer *v, WorkerModel *model)
+{
+	dlist_mutable_iter iter;
+
+	if (v->model == model)
+		return;
+	dlist_foreach_modify(iter, &v->batches)
+	{
+		WorkerBatch *batch = dlist_container(WorkerBatch, node, iter.cur);
+
+		if (!dlist_is_empty(&batch->calls))
+			worker_drop_batch(batch);
+	}
+	v->model = model;
+}
+
 /* May the table's owner use the model?  Requests that are under way keep it, and are answered. */
 static void
 judge_model(WorkerVectorizer *v, Oid owner)
@@ -383,7 +404,7 @@ load_vectorizers(void)
 		replace_definition(v, def, fresh);
 		v->seen = v->stale = true;
 		v->not_before = v->cutover_at = 0;
-		v->model = find_model(v->def->model);
+		change_model(v, find_model(v->def->model));
 		judge_model(v, catalog_relation_owner(v->def->source));
 	}
 	MemoryContextDelete(context);

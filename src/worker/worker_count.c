@@ -12,6 +12,7 @@
 
 #include "access/relation.h"
 #include "access/tableam.h"
+#include "access/xlog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
@@ -64,6 +65,14 @@ parts(Oid relid, bool *busy)
 	return result;
 }
 
+/* Has it rows of its own?  Those of an unlogged table are not on a standby. */
+static bool
+has_rows(Relation rel)
+{
+	return RELKIND_HAS_TABLE_AM(rel->rd_rel->relkind) &&
+		!(rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED && RecoveryInProgress());
+}
+
 /*
  * Rows of a table with its partitions as the planner sees them, by their present size, whether they were ever
  * analyzed or not; and the blocks.  False when somebody has one of them to himself, which is left out.
@@ -84,7 +93,7 @@ estimate(Oid relid, double *rows, double *blocks)
 
 		if (rel == NULL)
 			continue;
-		if (RELKIND_HAS_TABLE_AM(rel->rd_rel->relkind))
+		if (has_rows(rel))
 		{
 			estimate_rel_size(rel, NULL, &part_blocks, &part_rows, &visible);
 			*rows += part_rows;
@@ -147,7 +156,7 @@ count(Oid relid, const Wanted *wanted, int64 *rows, int64 *found)
 			return false;
 		if (rel == NULL)
 			continue;
-		if (RELKIND_HAS_TABLE_AM(rel->rd_rel->relkind))
+		if (has_rows(rel))
 			count_in(rel, wanted, rows, found);
 		relation_close(rel, AccessShareLock);
 	}

@@ -305,12 +305,23 @@ rows_to_read(void)
 	return pg_atomic_read_u32(&MyWorker->slot->rows_changed) != 0 && unread_ms() == 0;
 }
 
-/* Is there something that only the outer loop does? */
+static bool
+reading_due(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz last = MyWorker->queue_read_at;
+
+	return rows_to_read() || MyWorker->more_to_read || last == 0 || queue_window_hungry(MyWorker->window) ||
+		MyWorker->config_generation != worker_config_generation() || MyWorker->sources_stale ||
+		TimestampDifferenceExceeds(last, now, worker_poll_interval * 1000) ||
+		(queue_window_open(MyWorker->window) && TimestampDifferenceExceeds(last, now, OPEN_POLL_MS));
+}
+
+/* Is there something that only the outer loop does?  The inner one may have work for hours. */
 static bool
 wanted_outside(void)
 {
-	return ConfigReloadPending || MyWorker->sources_stale || rows_to_read() ||
-		queue_window_hungry(MyWorker->window);
+	return ConfigReloadPending || reading_due();
 }
 
 /* Send what can be sent, and see what has come. */
@@ -424,18 +435,6 @@ worker_setup(void)
 	worker_commit();
 }
 
-static bool
-reading_due(void)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz last = MyWorker->queue_read_at;
-
-	return rows_to_read() || MyWorker->more_to_read || last == 0 || queue_window_hungry(MyWorker->window) ||
-		MyWorker->config_generation != worker_config_generation() || MyWorker->sources_stale ||
-		TimestampDifferenceExceeds(last, now, worker_poll_interval * 1000) ||
-		(queue_window_open(MyWorker->window) && TimestampDifferenceExceeds(last, now, OPEN_POLL_MS));
-}
-
 /*
  * Wait for sockets, for "when", and for commits.  Who commits sets rows_changed, then our latch if we are
  * asleep; we sleep only after having seen that nothing has changed since.
@@ -504,7 +503,7 @@ worker_loop(void)
 		if (worker_log_due(GetCurrentTimestamp()))
 			worker_log_expire();
 		when = work();
-		if (!MyWorker->more_to_read && !wanted_outside())
+		if (!wanted_outside())
 			wait_for_work(when);
 	}
 }

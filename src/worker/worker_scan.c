@@ -35,10 +35,14 @@ worker_scan_keys(WorkerVectorizer *v, ArrayType *after, int *nkeys)
 	worker_enter_owner(v, &scope);
 	/* the keys' texts are those of queue_key_string() */
 	(void) set_config_option("timezone", "UTC", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	/*
+	 * Not "read-only", which would be by a snapshot of before the locks: in a partition that was written anew
+	 * meanwhile it would see no row.
+	 */
 	if (n == 0)
-		code = SPI_execute(v->scan_first_sql, true, 0);
+		code = SPI_execute(v->scan_first_sql, false, 0);
 	else
-		code = SPI_execute_with_args(v->scan_next_sql, n, types, texts, NULL, true, 0);
+		code = SPI_execute_with_args(v->scan_next_sql, n, types, texts, NULL, false, 0);
 	if (code != SPI_OK_SELECT)
 		elog(ERROR, "could not scan the rows of vectorizer \"%s\"", v->def->name);
 	*nkeys = (int) SPI_processed;

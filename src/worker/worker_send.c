@@ -209,8 +209,7 @@ submit(WorkerBatch *batch)
 static void
 end_call(BatchCall *call)
 {
-	if (call->batch->vectorizer->model != NULL)
-		call->batch->vectorizer->model->inflight--;
+	call->batch->vectorizer->model->inflight--;
 	dlist_delete(&call->node);
 	embedding_free(call->call);
 	pfree(call);
@@ -417,12 +416,6 @@ worker_answer(BatchCall *call)
 	char	   *message;
 
 	worker_note_answer(v, result);
-	if (model == NULL)
-	{
-		/* somebody deleted its row meanwhile: once there is one again, it is asked again */
-		worker_drop_batch(batch);
-		return;
-	}
 	correct_tokens(model, call, result->total_tokens);
 	if (call->probe && (outcome == HTTP_OK || outcome == HTTP_REJECTED))
 	{

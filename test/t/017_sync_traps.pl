@@ -96,13 +96,20 @@ sql(q{CREATE TABLE bereft (id int PRIMARY KEY, body text); INSERT INTO bereft SE
 ok($service->wait_for(sub { $_[0]->{hanging} == 1 }), 'a request under way');
 sql(q{DELETE FROM vecsync.model WHERE name = 'fleeting'; INSERT INTO bereft VALUES (6, 'bereft of it')});
 ok(VecsyncNode::poll($node, q{SELECT count(*) FROM vecsync.status WHERE vectorizer = 'bereft' AND pending = 6}, '1'), 'its model is deleted');
-$service->scenario(dims => 8);
-$service->release;
+$service->scenario(dims => 8, rules => [ { when => { text => '^bereft' }, hang => 1 } ]);
 sql(q{INSERT INTO t VALUES (4000, 'meanwhile')});
 ok(VecsyncNode::settle($node, 't'), 'other tables\' vectorizers go on');
 is(sql(q{SELECT count(embedding) FROM bereft}), '0', 'this one does not');
-VecsyncNode::model($node, $service, 'fleeting');
-ok(VecsyncNode::settle($node, 'bereft'), 'but when there is a model of that name again');
+VecsyncNode::model($node, $service, 'fleeting', q{max_inflight => 1, max_batch => 1});
+ok($service->wait_for(sub { $_[0]->{requests} == 2 }), 'but when there is a model of that name again');
+$service->release;
+ok($service->wait_for(sub { $_[0]->{requests} >= 3 && $_[0]->{hanging} == 1 }), 'what was asked of the first is answered, too');
+sql(q{INSERT INTO t VALUES (4001, 'the worker has come round')});
+ok(VecsyncNode::settle($node, 't'), 'others');
+is($service->stats->{hanging}, 1, 'the second one takes no more requests at a time for it');
+$service->scenario(dims => 8);
+$service->release;
+ok(VecsyncNode::settle($node, 'bereft'), 'its rows are embedded');
 VecsyncNode::in_step($node, 'bereft', 'body', 'in step');
 is(sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'vecsync worker'}), $worker, 'the worker is the same');
 

@@ -120,6 +120,24 @@ VecsyncNode::in_step($node, 'slow', 'body', 'slow: in step');
 like(place('slow', 1000), qr/^\d+ of ([3-9]|\d\d)$/, 'the write-back was interrupted for the change');
 is(sql(q{SELECT count(*) || ' ' || count(DISTINCT key) FROM vecsync.operation WHERE vectorizer = 'slow' AND status = 'success'}), '51 51', 'each row was written once');
 
+# ---- what nobody tells of, during a backfill that leaves the worker no pause ---------------------------
+sql(q{SELECT vecsync.alter_model('m', '{"max_batch": 10}');
+	CREATE TABLE pace (slow bool); INSERT INTO pace VALUES (true);
+	CREATE TABLE steady (id int PRIMARY KEY, body text); INSERT INTO steady SELECT i, 'steady ' || i FROM generate_series(1, 2000) i;
+	CREATE FUNCTION plod() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF (SELECT slow FROM pace) THEN PERFORM pg_sleep(0.05); END IF; RETURN NEW; END $$;
+	CREATE TRIGGER plod BEFORE UPDATE ON steady FOR EACH ROW EXECUTE FUNCTION plod()});
+VecsyncNode::vectorizer($node, $service, 'steady', 'body');
+ok(VecsyncNode::poll($node, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'vecsync worker' AND wait_event = 'PgSleep'}, '1'), 'write-backs one after the other');
+sql(q{BEGIN; INSERT INTO steady VALUES (10000, 'prepared'); PREPARE TRANSACTION 'p'});
+sql(q{INSERT INTO quiet VALUES (10000, 'read with it')});
+ok(VecsyncNode::settle($node, 'quiet'), 'the worker has read the queue');
+sql(q{COMMIT PREPARED 'p'});
+ok(VecsyncNode::poll($node, 'SELECT count(embedding) FROM steady WHERE id = 10000', '1'), 'a transaction that was prepared');
+is(sql(q{SELECT count(embedding) < 2001 FROM steady}), 't', 'is found before the backfill is over');
+sql('UPDATE pace SET slow = false');
+ok(VecsyncNode::settle($node, 'steady'), 'steady: worked off');
+VecsyncNode::in_step($node, 'steady', 'body', 'steady: in step');
+
 $service->stop;
 $node->stop;
 done_testing();

@@ -48,6 +48,24 @@ sub chunks_in_step
 	VecsyncNode::in_step($node, 'signs_before', 'body', 'the followed one is read');
 }
 
+# ---- a partition that is written anew --------------------------------------------------
+# Just before the worker reads the keys of all rows, by a transaction that had begun before.
+{
+	sql(q{CREATE TABLE years (id int PRIMARY KEY, body text) PARTITION BY RANGE (id);
+		CREATE TABLE years_1 PARTITION OF years FOR VALUES FROM (0) TO (100); CREATE TABLE years_2 PARTITION OF years FOR VALUES FROM (100) TO (200);
+		INSERT INTO years SELECT i, 'year ' || i FROM generate_series(50, 149) i});
+	my $holder = VecsyncNode::session($node);
+	$holder->query_safe(q{SELECT pg_advisory_lock(x'76656373'::int, hashtext('worker_locks'))});
+	VecsyncNode::vectorizer($node, $service, 'years', 'body');
+	ok(VecsyncNode::poll($node, q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, '1'), 'the worker is about to read partitions');
+	sql(q{ALTER TABLE years_2 SET UNLOGGED});
+	$holder->query_safe('SELECT pg_advisory_unlock_all()');
+	$holder->quit;
+	ok(step('years'), 'one of them has other files');
+	VecsyncNode::in_step($node, 'years', 'body', 'its rows are not overlooked');
+	is(sql('SELECT count(embedding) FROM years'), '100', 'none of them');
+}
+
 # ---- new types ----------------------------------------------------------------------
 sql(q{CREATE TABLE t (id int PRIMARY KEY, ns text DEFAULT 'x', body text, price numeric(8, 1), note text);
 	INSERT INTO t SELECT i, 'x', 'words of text number ' || i, i + 0.5, 'note' FROM generate_series(1, 200) i});

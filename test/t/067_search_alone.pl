@@ -59,6 +59,13 @@ $standby->init_from_backup($node, 'b', has_streaming => 1);
 $standby->start;
 $node->wait_for_catchup($standby, 'replay', $node->lsn('flush'));
 is($standby->safe_psql('postgres', q{SELECT key, score FROM vecsync.search('items', 'item 9', top_k => 1, filter => '{"cat": 0}')}), '{"id": 9}|1', 'search by text on a standby');
+
+# An unlogged table has no rows there, and no files.
+sql(q{CREATE UNLOGGED TABLE fleeting (id int PRIMARY KEY, body text); INSERT INTO fleeting VALUES (1, 'here')},
+	q{SELECT vecsync.create_vectorizer('fleeting', model => 'm', content => 'body')});
+is(sql(q{SELECT vecsync.wait('fleeting', '180s')}), 't', 'an unlogged table');
+$node->wait_for_catchup($standby, 'replay', $node->lsn('flush'));
+is($standby->safe_psql('postgres', q{SELECT vectorizer, rows, embedded FROM vecsync.status ORDER BY 1}), "fleeting|0|0\nitems|200|200", 'the status of a standby');
 is($standby->safe_psql('postgres', q{SET work_mem = '64kB'; SELECT count(*) FROM vecsync.clusters('items', 0.9)}), '200', 'clusters on a standby');
 
 $standby->stop;
