@@ -1,20 +1,22 @@
 /*
  * chunk.c
  *		Splitting a document's text into pieces to embed.
+ *
+ * White space is that of ASCII, whose bytes are part of no other character in any
+ * encoding of a server: lengths of characters matter only where they are counted.
  */
-#include "postgres.h"
+#include "base/chunk.h"
 
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
-#include "miscadmin.h"
-#include "utils/builtins.h"
-#include "utils/numeric.h"
 
-#include "base/chunk.h"
+#include "base/compat.h"
 
-#define WORDS_DEFAULT		512
-#define CHARACTERS_DEFAULT	2000
-#define SIZE_MAX_ALLOWED	1000000
+#ifndef FRONTEND
+#define ENCODING GetDatabaseEncoding()
+#else
+#define ENCODING PG_UTF8
+#endif
 
 /* The pieces found so far. */
 typedef struct Pieces
@@ -23,97 +25,6 @@ typedef struct Pieces
 	int			count;
 	int			room;
 } Pieces;
-
-static const struct
-{
-	const char *name;
-	ChunkMethod method;
-	int			size;
-}			methods[] = {
-	{"none", CHUNK_NONE, 1},
-	{"words", CHUNK_WORDS, WORDS_DEFAULT},
-	{"characters", CHUNK_CHARACTERS, CHARACTERS_DEFAULT},
-	{"recursive", CHUNK_RECURSIVE, CHARACTERS_DEFAULT},
-};
-
-ChunkOptions
-chunk_options(const char *method, int size, int overlap)
-{
-	ChunkOptions options = {.method = CHUNK_NONE};
-	int			i;
-
-	for (i = 0; i < lengthof(methods); i++)
-		if (strcmp(methods[i].name, method) == 0)
-			break;
-	if (i == lengthof(methods))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("unknown chunking method \"%s\"", method),
-				errhint("Methods are words, characters, recursive and none."));
-	options.method = methods[i].method;
-	options.size = size > 0 ? size : methods[i].size;
-	options.overlap = overlap;
-	if (options.size > SIZE_MAX_ALLOWED)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("chunk size must be between 1 and %d", SIZE_MAX_ALLOWED));
-	if (overlap < 0 || overlap >= options.size)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("chunk overlap must be at least 0 and less than the size %d", options.size));
-	return options;
-}
-
-static int
-json_int(JsonbValue *value, const char *key)
-{
-	if (value->type != jbvNumeric)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("\"%s\" of chunking must be a number", key));
-	return DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(value->val.numeric)));
-}
-
-ChunkOptions
-chunk_options_from_json(Jsonb *json)
-{
-	JsonbIterator *it;
-	JsonbIteratorToken token;
-	JsonbValue	value;
-	char	   *method = "words";
-	int			size = 0;
-	int			overlap = 0;
-
-	if (json == NULL)
-		return (ChunkOptions) {.method = CHUNK_NONE};
-	if (!JB_ROOT_IS_OBJECT(json))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("chunking must be a JSON object"),
-				errhint("For example {\"method\": \"words\", \"size\": 512, \"overlap\": 0}."));
-	it = JsonbIteratorInit(&json->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		char	   *key;
-
-		if (token != WJB_KEY)
-			continue;
-		key = pnstrdup(value.val.string.val, value.val.string.len);
-		(void) JsonbIteratorNext(&it, &value, true);
-		if (strcmp(key, "method") == 0 && value.type == jbvString)
-			method = pnstrdup(value.val.string.val, value.val.string.len);
-		else if (strcmp(key, "size") == 0)
-			size = Max(1, json_int(&value, key));
-		else if (strcmp(key, "overlap") == 0)
-			overlap = json_int(&value, key);
-		else
-			ereport(ERROR,
-					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("invalid member \"%s\" of chunking", key),
-					errhint("Members are method (a string), size and overlap (numbers)."));
-	}
-	return chunk_options(method, size, overlap);
-}
 
 static void
 add_piece(Pieces *pieces, char *text)
@@ -130,7 +41,7 @@ add_piece(Pieces *pieces, char *text)
 static bool
 is_space(const char *p)
 {
-	return isspace((unsigned char) *p) != 0;
+	return !IS_HIGHBIT_SET(*p) && isspace((unsigned char) *p);
 }
 
 /* A piece without the white space around it; a blank one is none. */
@@ -145,12 +56,32 @@ add_trimmed(Pieces *pieces, const char *start, const char *end)
 		add_piece(pieces, pnstrdup(start, end - start));
 }
 
+/* Behind the character at p, which ends before 'stop' whatever it claims: the text may be corrupt. */
 static const char *
-skip_characters(const char *p, int n)
+next_character(const char *p, const char *stop)
 {
-	while (n-- > 0 && *p != '\0')
-		p += pg_mblen(p);
+	int			length = IS_HIGHBIT_SET(*p) ? pg_encoding_mblen(ENCODING, p) : 1;
+
+	return p + Min(length, stop - p);
+}
+
+/* 'stop' is where the text ends. */
+static const char *
+skip_characters(const char *p, int n, const char *stop)
+{
+	while (n-- > 0 && p < stop)
+		p = next_character(p, stop);
 	return p;
+}
+
+static int
+count_characters(const char *p, const char *stop)
+{
+	int			n = 0;
+
+	for (; p < stop; p = next_character(p, stop))
+		n++;
+	return n;
 }
 
 static void
@@ -165,11 +96,12 @@ split_words(Pieces *pieces, const char *text, const ChunkOptions *options)
 	{
 		const char *start;
 
+		CHECK_FOR_INTERRUPTS();
 		while (*p != '\0' && is_space(p))
 			p++;
 		start = p;
 		while (*p != '\0' && !is_space(p))
-			p += pg_mblen(p);
+			p++;
 		if (p == start)
 			break;
 		if (n == room)
@@ -209,15 +141,17 @@ split_words(Pieces *pieces, const char *text, const ChunkOptions *options)
 static void
 split_characters(Pieces *pieces, const char *text, const ChunkOptions *options)
 {
-	while (*text != '\0')
+	const char *stop = text + strlen(text);
+
+	while (text < stop)
 	{
-		const char *end = skip_characters(text, options->size);
+		const char *end = skip_characters(text, options->size, stop);
 
 		CHECK_FOR_INTERRUPTS();
 		add_trimmed(pieces, text, end);
-		if (*end == '\0')
+		if (end == stop)
 			break;
-		text = skip_characters(text, options->size - options->overlap);
+		text = skip_characters(text, options->size - options->overlap, stop);
 	}
 }
 
@@ -234,16 +168,16 @@ best_break(const char *start, const char *end)
 	const char *word = NULL;
 	const char *middle = start + (end - start) / 2;
 
-	for (const char *p = start; p < end; p += pg_mblen(p))
+	for (const char *p = Max(middle, start + 1); p < end; p++)
 	{
-		if (p < middle || p == start || !is_space(p))
+		if (!is_space(p))
 			continue;
 		word = p;
 		if (*p == '\n')
 			line = p;
-		if (*p == '\n' && p > start && p[-1] == '\n')
+		if (*p == '\n' && p[-1] == '\n')
 			paragraph = p;
-		if (p > start && strchr(".!?", p[-1]) != NULL)
+		if (strchr(".!?", p[-1]) != NULL)
 			sentence = p;
 	}
 	if (paragraph != NULL)
@@ -258,26 +192,28 @@ best_break(const char *start, const char *end)
 static void
 split_recursive(Pieces *pieces, const char *text, const ChunkOptions *options)
 {
-	while (*text != '\0')
+	const char *stop = text + strlen(text);
+
+	while (text < stop)
 	{
-		const char *end = skip_characters(text, options->size);
+		const char *end = skip_characters(text, options->size, stop);
 		const char *next;
 
 		CHECK_FOR_INTERRUPTS();
-		if (*end != '\0')
+		if (end < stop)
 			end = best_break(text, end);
 		add_trimmed(pieces, text, end);
-		if (*end == '\0')
+		if (end == stop)
 			break;
 		next = end;
 		if (options->overlap > 0)
 		{
 			/* back by the overlap, then forward to the beginning of a word; always ahead of where we were */
-			int			length = pg_mbstrlen_with_len(text, end - text);
+			int			length = count_characters(text, end);
 
-			next = skip_characters(text, Max(1, length - options->overlap));
+			next = skip_characters(text, Max(1, length - options->overlap), end);
 			while (next < end && !is_space(next))
-				next += pg_mblen(next);
+				next++;
 		}
 		text = next;
 	}

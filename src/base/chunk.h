@@ -1,13 +1,18 @@
 /*
  * chunk.h
  *		Splitting a document's text into pieces to embed.
+ *
+ * Needs nothing of a backend but palloc, so that it can be tested and fuzzed in a
+ * program of its own (compiled with FRONTEND; texts are UTF-8 then).
  */
 #ifndef BASE_CHUNK_H
 #define BASE_CHUNK_H
 
+#ifndef FRONTEND
 #include "postgres.h"
-
-#include "utils/jsonb.h"
+#else
+#include "postgres_fe.h"
+#endif
 
 typedef enum ChunkMethod
 {
@@ -24,15 +29,9 @@ typedef struct ChunkOptions
 	int			overlap;		/* of the next piece with the one before; less than size */
 } ChunkOptions;
 
-/* Errors (22023) for unknown methods and impossible sizes.  size 0 or less: the method's default. */
-extern ChunkOptions chunk_options(const char *method, int size, int overlap);
-
-/* {"method": "words", "size": 512, "overlap": 0}; NULL is no chunking. */
-extern ChunkOptions chunk_options_from_json(Jsonb *json);
-
 /*
  * The pieces of a text in the server's encoding, in order, none blank;
- * palloc'd.  A blank text has none.
+ * palloc'd.  A blank text has none.  Bytes that are no characters do no harm.
  */
 extern char **chunk_text(const char *text, const ChunkOptions *options, int *count);
 

@@ -10,9 +10,13 @@
 #ifndef FRONTEND
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "storage/latch.h"
 #else
 #include "postgres_fe.h"
+
+/* What runs in a program of its own as well, for tests, is not interrupted there. */
+#define CHECK_FOR_INTERRUPTS() ((void) 0)
 #endif
 
 #if PG_VERSION_NUM < 150000

@@ -42,6 +42,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "base/chunk_options.h"
 #include "base/compat.h"
 #include "queue/catalog.h"
 #include "queue/queue.h"

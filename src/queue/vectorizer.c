@@ -24,6 +24,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "base/chunk_options.h"
 #include "base/compat.h"
 #include "queue/catalog.h"
 #include "queue/queue.h"
@@ -145,7 +146,7 @@ vectorizer_register(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(8))
 		check_own_object(PG_GETARG_OID(2), PG_GETARG_OID(8), RELKIND_RELATION);
 	if (!PG_ARGISNULL(7))
-		(void) chunk_options_from_json(PG_GETARG_JSONB_P(7));
+		chunk_options_check(PG_GETARG_JSONB_P(7));
 	if (!list_member_int(reserved, PG_GETARG_INT32(0)))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("vectorizer number %d has not been reserved", PG_GETARG_INT32(0)));

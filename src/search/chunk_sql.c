@@ -10,7 +10,7 @@
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
-#include "base/chunk.h"
+#include "base/chunk_options.h"
 
 PG_FUNCTION_INFO_V1(chunk_sql);
 PG_FUNCTION_INFO_V1(chunk_check);
@@ -48,6 +48,6 @@ chunk_sql(PG_FUNCTION_ARGS)
 Datum
 chunk_check(PG_FUNCTION_ARGS)
 {
-	(void) chunk_options_from_json(PG_GETARG_JSONB_P(0));
+	chunk_options_check(PG_GETARG_JSONB_P(0));
 	PG_RETURN_VOID();
 }

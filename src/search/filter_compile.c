@@ -199,10 +199,21 @@ array_literal(const FilterTarget *target, FilterOp op, List *elements, bool keep
 	return buf.data;
 }
 
+/* Arrays of domains, and int2vector, have no operators: the column as an array of its elements' base type. */
+static char *
+array_sql(Compiler *c, const FilterTarget *target)
+{
+	char	   *column = column_sql(c, target);
+
+	if (get_array_type(target->element) == target->type)
+		return column;
+	return psprintf("(%s)::%s[]", column, filter_type_name(target->element));
+}
+
 static void
 compile_array(Compiler *c, const FilterTarget *target, FilterNode *node)
 {
-	char	   *column = column_sql(c, target);
+	char	   *column = array_sql(c, target);
 	JsonbValue	value;
 	bool		scalar = filter_scalar(node->value, &value);
 	bool		has_null;

@@ -68,10 +68,8 @@ make_target(Oid relid, const char *key, const char *column)
 	target->class = class_of(target->type);
 	if (target->class == FILTER_ARRAY)
 	{
-		target->element = compared_type(get_element_type(target->type));
+		target->element = getBaseType(get_element_type(target->type));
 		target->element_class = class_of(target->element);
-		if (target->element == TEXTOID)
-			target->type = TEXTARRAYOID;
 	}
 	return target;
 }

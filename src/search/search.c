@@ -275,6 +275,7 @@ search_vectors(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	MemoryContext context = CurrentMemoryContext;
 	SearchRequest request = {0};
+	SearchScope *scope;
 	SearchSource *source;
 	SearchRows	rows;
 	WorkerSearch search;
@@ -297,6 +298,7 @@ search_vectors(PG_FUNCTION_ARGS)
 	request.content = snippet_length > 0 || reranker != NULL;
 	if (reranker != NULL)
 		request.top_k = Max(top_k, RERANK_CANDIDATES);
+	scope = search_enter();
 	source = search_source(text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME)));
 	worker_search_begin(&search, source->def->id);
 	if (!request.text_only && !PG_ARGISNULL(ARG_QUERY_VECTOR))
@@ -321,5 +323,6 @@ search_vectors(PG_FUNCTION_ARGS)
 		put_row(rsinfo, &rows.rows[i], request.query, snippet_length);
 	worker_search_end(&search, rows.count, request.values);
 	SPI_finish();
+	search_leave(scope);
 	return (Datum) 0;
 }

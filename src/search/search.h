@@ -106,13 +106,18 @@ typedef struct SearchRows
 } SearchRows;
 
 /* ---- search_source.c ---- */
+
+/* Around each search; an error leaves it, too.  The current memory context must outlive the search. */
+typedef struct SearchScope SearchScope;
+extern SearchScope *search_enter(void);
+extern void search_leave(SearchScope *scope);
+
+/* Valid until the search is left. */
 extern SearchSource *search_source(const char *name);
 
-/* A saved plan of a statement with one parameter, the vector; valid until the next call. */
+/* Inside SPI: the plan of a statement with one parameter, the vector; valid until the next call. */
 extern SPIPlanPtr search_plan(const char *sql, Oid vector_type);
-
-/* kept: by SPI_keepplan. */
-extern bool search_plan_uses_vector_index(SPIPlanPtr plan, bool kept);
+extern bool search_plan_uses_vector_index(SPIPlanPtr plan);
 
 /* ---- search_sql.c ---- */
 extern char *search_key_condition(SearchSource *source, Jsonb *key);

@@ -63,6 +63,7 @@ typedef struct Walk
 	SearchRequest request;
 	double		threshold;
 	ReturnSetInfo *rsinfo;
+	SearchScope *scope;
 	WorkerSearch search;
 	MemoryContext row_context;	/* reset after each vector */
 	SPIPlanPtr	plans[NLIMITS]; /* with an index, made when first needed */
@@ -196,7 +197,7 @@ search_near(Walk *walk, Datum vector)
 			return near;
 		if (found < limits[i])
 		{
-			if (!search_plan_uses_vector_index(walk->plans[i], false))
+			if (!search_plan_uses_vector_index(walk->plans[i]))
 				return near;
 			break;
 		}
@@ -322,7 +323,7 @@ take_rows(Walk *walk)
 	if (more)
 	{
 		walk->plans[0] = neighbor_plan(walk, limits[0], false);
-		if (!search_plan_uses_vector_index(walk->plans[0], false))
+		if (!search_plan_uses_vector_index(walk->plans[0]))
 			while (more && search_all_count(walk->all) <= most)
 				more = fetch_rows(walk, portal, visit_for_all);
 	}
@@ -360,6 +361,7 @@ start_walk(FunctionCallInfo fcinfo, Walk *walk)
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				errmsg("name and threshold must not be null"));
+	walk->scope = search_enter();
 	walk->source = search_source(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	worker_search_begin(&walk->search, walk->source->def->id);
 	walk->threshold = PG_GETARG_FLOAT8(1);
@@ -372,6 +374,7 @@ start_walk(FunctionCallInfo fcinfo, Walk *walk)
 static void
 end_walk(Walk *walk)
 {
+	search_leave(walk->scope);
 	worker_search_end(&walk->search, tuplestore_tuple_count(walk->rsinfo->setResult), false);
 }
 
@@ -424,6 +427,7 @@ groups_vectors(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	SearchRequest request = {0};
+	SearchScope *scope;
 	SearchSource *source;
 	Datum	   *elements;
 	bool	   *nulls;
@@ -432,6 +436,7 @@ groups_vectors(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		return (Datum) 0;
+	scope = search_enter();
 	source = search_source(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	request.namespace = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), JSONBOID, -1, false, TYPALIGN_INT, &elements, &nulls, &count);
@@ -463,6 +468,7 @@ groups_vectors(PG_FUNCTION_ARGS)
 		SPI_freetuptable(SPI_tuptable);
 	}
 	SPI_finish();
+	search_leave(scope);
 	return (Datum) 0;
 }
 

@@ -182,7 +182,7 @@ run_vector(SearchSource *source, SearchRequest *request, int limit, bool exact, 
 	if (exact)
 		*enough = true;
 	else if (found < limit && (rows.count < top_k || limit > top_k + 1))
-		*enough = !search_plan_uses_vector_index(plan, true);
+		*enough = !search_plan_uses_vector_index(plan);
 	else if (rows.count < top_k)
 		*enough = false;		/* more chunks than rows */
 	else

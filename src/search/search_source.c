@@ -13,6 +13,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "executor/spi_priv.h"
 #include "lib/ilist.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/plannodes.h"
@@ -57,6 +58,50 @@ static int	nkept_plans = 0;
 static bool stale = false;
 static uint64 kept_generation = 0;
 static uint64 kept_local_changes = 0;
+static int	searches_open = 0;
+
+struct SearchScope
+{
+	MemoryContextCallback callback;
+	bool		open;
+};
+
+/* ---- searches inside of searches ------------------------------------------------- */
+
+static void
+leave(void *arg)
+{
+	SearchScope *scope = arg;
+
+	if (scope->open)
+		searches_open--;
+	scope->open = false;
+}
+
+SearchScope *
+search_enter(void)
+{
+	SearchScope *scope = palloc0(sizeof(SearchScope));
+
+	scope->callback.func = leave;
+	scope->callback.arg = scope;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &scope->callback);
+	scope->open = true;
+	searches_open++;
+	return scope;
+}
+
+void
+search_leave(SearchScope *scope)
+{
+	leave(scope);
+}
+
+static bool
+is_inner_search(void)
+{
+	return searches_open > 1;
+}
 
 /* ---- when to forget --------------------------------------------------------------- */
 
@@ -284,6 +329,9 @@ search_source(const char *name)
 	SearchSource *source;
 	int			slot = hash_bytes((const unsigned char *) name, strlen(name)) % KEPT_SOURCES;
 
+	Assert(searches_open > 0);
+	if (is_inner_search())
+		return make_source(name);
 	forget_if_stale();
 	source = kept_sources[slot];
 	if (source != NULL && strcmp(source->def->name, name) == 0)
@@ -338,6 +386,8 @@ search_plan(const char *sql, Oid vector_type)
 	plan = SPI_prepare_cursor(sql, 1, &vector_type, CURSOR_OPT_GENERIC_PLAN);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare a search: %s", SPI_result_code_string(SPI_result));
+	if (is_inner_search())
+		return plan;
 	kept = MemoryContextAllocZero(TopMemoryContext, sizeof(KeptPlan));
 	kept->hash = hash;
 	kept->vector_type = vector_type;
@@ -374,7 +424,7 @@ has_ordered_scan(Plan *plan)
 
 /* Does it read rows by their distance from an index, which may give up before it has enough? */
 bool
-search_plan_uses_vector_index(SPIPlanPtr plan, bool kept)
+search_plan_uses_vector_index(SPIPlanPtr plan)
 {
 	CachedPlan *cached = SPI_plan_get_cached_plan(plan);
 	bool		result = false;
@@ -388,6 +438,6 @@ search_plan_uses_vector_index(SPIPlanPtr plan, bool kept)
 
 		result |= has_ordered_scan(statement->planTree);
 	}
-	ReleaseCachedPlan(cached, kept ? CurrentResourceOwner : NULL);
+	ReleaseCachedPlan(cached, plan->saved ? CurrentResourceOwner : NULL);
 	return result;
 }

@@ -225,7 +225,8 @@ begin_statement(StringInfo sql, SearchSource *source, SearchRequest *request, co
 	if (request->metadata == SEARCH_METADATA_NONE)
 		appendStringInfoString(sql, ", NULL::pg_catalog.jsonb");
 	else
-		appendStringInfo(sql, ", (SELECT pg_catalog.to_jsonb(m) FROM (SELECT %s) AS m)", outer.data);
+		/* with the star m is the row, though there be a column of that name */
+		appendStringInfo(sql, ", (SELECT pg_catalog.to_jsonb(m.*) FROM (SELECT %s) AS m)", outer.data);
 	if (chunks)
 		more = ", c.chunk_seq AS cs, c.chunk AS ct";
 	if (request->values && !(source->chunked && by_words))
@@ -302,14 +303,16 @@ search_text_sql(SearchSource *source, SearchRequest *request, int limit, const c
 	char	   *tsquery = psprintf("pg_catalog.websearch_to_tsquery(%s, %s)", source->text_config, query);
 	char	   *match = psprintf("%s OPERATOR(pg_catalog.@@) %s", words, tsquery);
 	char *score = psprintf(
-		"CASE WHEN %s THEN 0.5 + 0.5 * pg_catalog.ts_rank(%s, %s, 32)::pg_catalog.float8 ELSE 0 END",
+		"CASE WHEN %s THEN (pg_catalog.ts_rank(%s, %s, 32)::pg_catalog.float8 OPERATOR(pg_catalog.+) "
+		"1::pg_catalog.float8) OPERATOR(pg_catalog./) 2::pg_catalog.float8 ELSE 0::pg_catalog.float8 END",
 		match, words, tsquery);
 
 	if (trgm_schema != NULL)
 	{
 		/* below the floor it is below 0.5, so it cannot outdo the words */
 		score = psprintf("greatest(%s, (%s.word_similarity(%s, %s) OPERATOR(pg_catalog.+) "
-						 "%s.strict_word_similarity(%s, %s))::pg_catalog.float8 OPERATOR(pg_catalog./) 2)",
+						 "%s.strict_word_similarity(%s, %s))::pg_catalog.float8 OPERATOR(pg_catalog./) "
+						 "2::pg_catalog.float8)",
 						 score, trgm_schema, query, source->words, trgm_schema, query, source->words);
 		match = psprintf("(%s OR %s OPERATOR(%s.%%>) %s)", match, source->words, trgm_schema, query);
 	}

@@ -14,6 +14,7 @@
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"
 
@@ -42,7 +43,11 @@ split_characters(const char *text)
 
 	c.offset = palloc_extended(sizeof(int) * ((Size) len + 1), MCXT_ALLOC_HUGE);
 	for (int i = 0; i < len; i += pg_mblen(text + i))
+	{
+		if ((c.count & 0xFFFF) == 0)
+			CHECK_FOR_INTERRUPTS();
 		c.offset[c.count++] = i;
+	}
 	c.offset[c.count] = len;
 	return c;
 }
@@ -50,7 +55,9 @@ split_characters(const char *text)
 static bool
 is_space_at(const Characters *c, int i)
 {
-	return isspace((unsigned char) c->text[c->offset[i]]);
+	const char *p = c->text + c->offset[i];
+
+	return !IS_HIGHBIT_SET(*p) && isspace((unsigned char) *p);
 }
 
 /* A character that belongs to no word: ASCII, but neither letter nor digit. */
@@ -78,18 +85,21 @@ first_hit(const char *text, const char *query)
 		const char *hit;
 
 		while (*p && is_break(p))
-			p += pg_mblen(p);
+			p++;
 		start = p;
 		while (*p && !is_break(p))
-			p += pg_mblen(p);
+			p++;
 		if (p == start)
 			break;
 		end = *p;
 		*p = '\0';
 		hit = low_text;
+		/* one inside of a word is none, nor is any other inside of the same */
 		while ((hit = strstr(hit, start)) != NULL && hit > low_text && !is_break(hit - 1) &&
 			   !IS_HIGHBIT_SET(*start))
-			hit += pg_mblen(hit);
+			while (*hit && !is_break(hit))
+				hit++;
+		CHECK_FOR_INTERRUPTS();
 		if (hit != NULL && (best < 0 || hit - low_text < best))
 			best = hit - low_text;
 		*p = end;

@@ -50,6 +50,16 @@ settle('existing documents');
 chunks_right('existing documents');
 is(sql('SELECT rows, embedded, state FROM vecsync.status'), '100|100|in step', 'status');
 
+sql('CREATE TABLE copies (id int PRIMARY KEY, body text)');
+for my $case ([ 'words', 100, 91, 0 ], [ 'characters', 1000000, 999999, 0 ], [ 'words', 5, 4, 1 ], [ 'recursive', 100, 90, 1 ])
+{
+	my ($method, $size, $overlap, $good) = @$case;
+	my ($status, $out, $err) = $node->psql('postgres', qq{SELECT vecsync.create_vectorizer('copies', model => 'm', content => 'body',
+		name => 'copies_$size', destination => 'table', chunking => '{"method": "$method", "size": $size, "overlap": $overlap}')});
+	like($good ? $out : $err, $good ? qr/copies_$size/ : qr/chunk overlap $overlap is too much for size $size/, "overlap $overlap of $size " . ($good ? 'is no objection' : 'is refused'));
+}
+sql(q{SELECT vecsync.drop_vectorizer('copies_' || size, keep_data => false) FROM unnest('{5,100}'::int[]) size});
+
 sql(q{UPDATE docs SET body = split_part(body, ' ', 1) WHERE n % 4 = 0});
 sql(q{UPDATE docs SET body = body || ' ' || body WHERE n % 4 = 1});
 sql(q{UPDATE docs SET title = '', body = ' ' WHERE n = 10});

@@ -140,6 +140,27 @@ for my $filter ('{"c": "abc"}', '{"c": {"$in": ["abc", "abd"]}}', '{"c": {"$gte"
 		FROM cut WHERE $condition"), '{1}|{1}', "char(n), bit(n): $filter");
 }
 
+# Arrays whose type is not that of their elements' operators.
+$node->safe_psql('postgres', q{CREATE DOMAIN label AS text CHECK (value <> 'z'); CREATE DOMAIN labels AS varchar(5)[];
+	CREATE TABLE arrays (id integer, v varchar(5)[], l label[], p positive[], ls labels, iv int2vector);
+	INSERT INTO arrays VALUES (1, '{ab,c}', '{ab,c}', '{1,2}', '{ab,c}', '1 2'), (2, '{x}', '{x}', '{3}', '{x}', '3'), (3, NULL, NULL, NULL, NULL, NULL);
+	CREATE INDEX arrays_v ON arrays USING gin (v)});
+for my $column (qw(v l ls p iv))
+{
+	my ($one, $two, $none) = $column =~ /^[vl]/ ? ('"ab"', '"c"', '"z"') : (1, 2, 9);
+	for my $case ([ $one, '{1}' ], [ "[$one, $two]", '{1}' ], [ "{\"\$in\": [$two, $none]}", '{1}' ], [ "{\"\$contains\": [$two, $one]}", '{1}' ],
+		[ "{\"\$contains\": [$two, $none]}", '' ], [ "{\"\$ne\": $one}", '{2,3}' ], [ "{\"\$in\": [null, $none]}", '{3}' ])
+	{
+		next if $column eq 'iv' && $case->[0] =~ /^\[/;	# its elements are counted from 0, so it equals no other array
+		my $filter = "{\"$column\": $case->[0]}";
+		my $condition = $node->safe_psql('postgres', "SELECT vecsync.filter_sql('arrays', '$filter')");
+		is($node->safe_psql('postgres', "SELECT array_agg(id ORDER BY id), (SELECT array_agg(id ORDER BY id) FROM arrays WHERE vecsync.match(to_jsonb(arrays), '$filter', 'arrays'))
+			FROM arrays WHERE $condition"), "$case->[1]|$case->[1]", "arrays: $filter");
+	}
+}
+my $in_v = $node->safe_psql('postgres', q{SELECT vecsync.filter_sql('arrays', '{"v": {"$in": ["c"]}}')});
+like($node->safe_psql('postgres', "SET enable_seqscan = off; EXPLAIN SELECT * FROM arrays WHERE $in_v"), qr/arrays_v/, 'an index on varchar[]');
+
 # Indexes serve the conditions.
 $node->safe_psql('postgres', <<'SQL');
 CREATE TABLE many (id integer PRIMARY KEY, year integer, genre text, tags text[], doc jsonb, made timestamptz);

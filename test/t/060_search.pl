@@ -57,6 +57,12 @@ is(sql(q{SELECT metadata IS NULL, "values" IS NULL, snippet IS NULL FROM vecsync
 is(sql(q{SELECT "values" = embedding, snippet FROM vecsync.search('docs', 'title 7', top_k => 1, return_values => true, snippet_length => 5) s
 	JOIN docs ON id = (key->>'id')::int}), 't|title...', 'values and snippet');
 
+sql(q{CREATE TABLE letters (m int PRIMARY KEY, r text, s text, c text, d text, body text); INSERT INTO letters VALUES (1, 'r', 's', 'c', 'd', 'body 1')});
+VecsyncNode::vectorizer($node, $service, 'letters', 'body');
+ok(VecsyncNode::settle($node, 'letters'), 'embedded');
+is(sql(q{SELECT key, metadata FROM vecsync.search('letters', 'body 1', return_metadata => 'all')}),
+	'{"m": 1}|{"c": "c", "d": "d", "m": 1, "r": "r", "s": "s", "body": "body 1"}', 'columns called as the statement calls its parts');
+
 # ---- an index in the way -------------------------------------------------------------------
 SKIP:
 {
@@ -138,6 +144,25 @@ fails(q{SET ROLE half; SELECT * FROM vecsync.search('docs', 'x', filter => '{"se
 fails(q{SET ROLE nobody; SELECT * FROM vecsync.search('docs', 'x')}, qr/42501.*permission denied/s, 'no right, no search');
 fails(q{SET ROLE reader; SELECT * FROM vecsync.search('docs', query_key => '5')}, qr/P0002/s, 'a key the caller may not see');
 sql('ALTER TABLE docs DISABLE ROW LEVEL SECURITY');
+
+# ---- a search inside of a search -----------------------------------------------------------------
+# For each row the policy fails once, which makes the session look at its catalog anew, and runs a statement of its own.
+sql(q{CREATE TABLE guarded (id int PRIMARY KEY, body text); INSERT INTO guarded SELECT i, 'body ' || i FROM generate_series(1, 45) i});
+VecsyncNode::vectorizer($node, $service, 'guarded', 'body');
+ok(VecsyncNode::settle($node, 'guarded'), 'embedded');
+sql(q{CREATE FUNCTION grp_is_found(i int) RETURNS bool LANGUAGE plpgsql AS $$
+	BEGIN
+		BEGIN PERFORM 1 / 0; EXCEPTION WHEN division_by_zero THEN NULL; END;
+		RETURN EXISTS (SELECT FROM vecsync.search('docs', 'title 7', filter => jsonb_build_object('id', i)));
+	END $$;
+	ALTER TABLE guarded ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON guarded USING (id <= 40 AND grp_is_found(id)); GRANT SELECT ON guarded TO reader});
+is(sql(q{SET ROLE reader; SELECT string_agg(key->>'id', ' ') FROM vecsync.search('guarded', 'body 5', top_k => 1);
+	SELECT count(*) FROM vecsync.search('guarded', 'body 4', top_k => 45); SELECT count(*) FROM vecsync.clusters('guarded', 0.99);
+	SELECT count(*) FROM vecsync.similarity_matrix('guarded', '{1,2,44}')}), "5\n39\n39\n4", 'a policy that searches');
+is(sql(q{SET ROLE reader; SELECT b FROM vecsync.search('guarded', 'body 3', top_k => 2) a, LATERAL (SELECT count(*) FROM vecsync.search('docs', query_vector => vecsync.embed('m', 'title 1'), top_k => (a.key->>'id')::int)) b
+	ORDER BY 1 LIMIT 1}) =~ /^\(\d+\)$/ ? 'ok' : '', 'ok', 'a search for each row of a search');
+sql(q{CREATE FUNCTION endless() RETURNS bool LANGUAGE sql AS $$SELECT EXISTS (SELECT FROM vecsync.search('guarded', 'body 3'))$$; DROP POLICY p ON guarded; CREATE POLICY p ON guarded USING (endless())});
+fails(q{SET max_stack_depth = '500kB'; SET ROLE reader; SELECT * FROM vecsync.search('guarded', 'body 3')}, qr/54001.*stack depth/s, 'a policy that searches its own table');
 
 # ---- a changing catalog in one session ------------------------------------------------------------
 is(sql(q{SELECT count(*) FROM vecsync.search('docs', 'x'); ALTER TABLE docs RENAME TO papers; ALTER TABLE papers RENAME embedding TO "e v"; ALTER TABLE papers RENAME id TO nr;

@@ -27,6 +27,15 @@ my $content = '{name} by {artist}, {year}, {tags} ({at})';
 
 sub indexes { return sql(q{SELECT coalesce(string_agg(relname, ' ' ORDER BY relname), '') FROM pg_class WHERE relname LIKE 'vecsync_%' AND relkind IN ('i', 'v')}) }
 
+# Operators that fit better than the server's own wherever types differ.
+sql('CREATE SCHEMA evil');
+for my $types ([ 'numeric', 'float8' ], [ 'float4', 'float8' ], [ 'float8', 'int' ], [ 'float4', 'int' ])
+{
+	my ($left, $right) = @$types;
+	sql(qq{CREATE FUNCTION evil.run($left, $right) RETURNS float8 LANGUAGE plpgsql AS \$\$BEGIN RAISE 'evil operator'; END\$\$});
+	sql(map { "CREATE OPERATOR evil.$_ (LEFTARG = $left, RIGHTARG = $right, FUNCTION = evil.run)" } qw(+ * /));
+}
+
 for my $trgm (0, 1)
 {
 	sql('CREATE EXTENSION pg_trgm') if $trgm;
@@ -69,6 +78,7 @@ for my $trgm (0, 1)
 		is(sql("SELECT count(*) <= 10 FROM vecsync.search('albums', $odd, mode => 'text')"), 't', "nor in text mode");
 	}
 	like(sql(q{SET enable_seqscan = off; EXPLAIN SELECT * FROM albums s WHERE to_tsvector('simple', "left"(((((((COALESCE(s.name, ''::text) || ' '::text) || COALESCE(s.artist, ''::text)) || ' '::text) || COALESCE(vecsync.words(s.year), ''::text)) || ' '::text) || COALESCE(vecsync.words(s.tags), ''::text)), 200000)) @@ 'x'::tsquery}), qr/vecsync_\d+_text_albums/, 'the index fits the expression');
+	is(sql(q{SET search_path = evil, public; SELECT key->>'id', text_score > 0.5 FROM vecsync.search('albums', 'nirvana', mode => 'text') LIMIT 1}), '1|t', 'operators of the path are not run');
 	sql(q{ALTER TABLE albums RENAME artist TO "the band"});
 	is(sql(q{SELECT key->>'id' FROM vecsync.search('albums', 'nirvana', mode => 'text')}), 1, 'a renamed column is followed');
 	sql(q{ALTER TABLE albums RENAME "the band" TO artist});
