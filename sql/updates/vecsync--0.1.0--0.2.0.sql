@@ -1520,6 +1520,125 @@ CREATE FUNCTION vecsync._clusters(name text, threshold double precision, filter 
 COMMENT ON FUNCTION vecsync.duplicates IS
 'Pairs of rows whose score is at least the threshold, each once, nearest first. Few rows are compared with each other; of many each is searched for by the index, and then of a row at most 10,000 duplicates are looked at. Of a chunked vectorizer the best of all pairs of chunks counts: rows that have a piece in common.';
 
+CREATE OR REPLACE FUNCTION vecsync.recommend(
+    name text,
+    positive jsonb[],
+    negative jsonb[] DEFAULT '{}',
+    top_k integer DEFAULT 10,
+    filter jsonb DEFAULT NULL,
+    min_score double precision DEFAULT NULL,
+    namespace text DEFAULT NULL,
+    exclude jsonb[] DEFAULT NULL,
+    recency double precision DEFAULT 1,
+    fallback text DEFAULT NULL,
+    return_metadata text DEFAULT 'none'
+) RETURNS TABLE (key jsonb, score double precision, metadata jsonb)
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    unit boolean := (vecsync._metric(name)).metric OPERATOR(pg_catalog.=) 'cosine';
+    reach double precision := 'Infinity';
+    liked record;
+    disliked record;
+    v record;
+BEGIN
+    IF recency IS NULL OR NOT (recency OPERATOR(pg_catalog.>) 0 AND recency OPERATOR(pg_catalog.<=) 1) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'recency must be above 0 and at most 1',
+            HINT = 'It is the weight of each key of positive relative to the one before it.';
+    END IF;
+    IF recency OPERATOR(pg_catalog.<) 1 THEN
+        -- further down the list weights would be less than any number
+        reach := (-300)::double precision OPERATOR(pg_catalog./) pg_catalog.log(recency);
+    END IF;
+    SELECT vecsync._weighted_mean(pg_catalog.array_agg(x.v ORDER BY x.n), pg_catalog.array_agg(x.w OPERATOR(pg_catalog./) x.total ORDER BY x.n), unit) AS mean,
+           pg_catalog.array_agg(x.v) AS vectors, pg_catalog.array_agg(x.w OPERATOR(pg_catalog./) x.total) AS weights
+    INTO liked
+    FROM (SELECT y.*, pg_catalog.sum(y.w) OVER () AS total
+          FROM (SELECT p.n, p.v, pg_catalog.power(recency, least((p.n OPERATOR(pg_catalog.-) 1)::double precision, reach)) AS w
+                FROM vecsync._vectors(name, positive, namespace) p) y) x;
+    IF liked.mean IS NULL THEN
+        -- a new user: nothing is known, and a vector of zeroes would be near to nothing
+        IF fallback IS NOT NULL THEN
+            RETURN QUERY SELECT s.key, s.score, s.metadata
+                FROM vecsync.search(name, fallback, top_k => top_k, filter => filter, min_score => min_score,
+                                    namespace => namespace, exclude => exclude, return_metadata => return_metadata) s;
+        END IF;
+        RETURN;
+    END IF;
+    SELECT pg_catalog.array_agg(p.v) AS vectors, pg_catalog.array_agg(1.0::double precision OPERATOR(pg_catalog./) p.total) AS weights
+    INTO disliked
+    FROM (SELECT d.v, pg_catalog.count(*) OVER () AS total FROM vecsync._vectors(name, negative, namespace) d) p;
+    -- as far from the disliked as the liked are, on the other side
+    SELECT coalesce(vecsync._weighted_mean(liked.vectors OPERATOR(pg_catalog.||) disliked.vectors,
+                        (SELECT pg_catalog.array_agg(w OPERATOR(pg_catalog.*) 2.0::double precision) FROM pg_catalog.unnest(liked.weights) w)
+                        OPERATOR(pg_catalog.||)
+                        (SELECT pg_catalog.array_agg(OPERATOR(pg_catalog.-) w) FROM pg_catalog.unnest(disliked.weights) w), unit),
+                    liked.mean) AS target INTO v;
+    IF disliked.vectors IS NULL THEN
+        v.target := liked.mean;
+    END IF;
+    RETURN QUERY SELECT s.key, s.score, s.metadata
+        FROM vecsync.search(name, query_vector => v.target, top_k => top_k, filter => filter, min_score => min_score,
+                            namespace => namespace, exclude => positive OPERATOR(pg_catalog.||) negative OPERATOR(pg_catalog.||) exclude,
+                            return_metadata => return_metadata) s;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION vecsync.classify(name text, key jsonb, labels text[], namespace text DEFAULT NULL)
+    RETURNS TABLE (label text, score double precision)
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    of record := vecsync._metric(name);
+    found record;
+BEGIN
+    SELECT x.v INTO found FROM vecsync._vectors(name, ARRAY[key], namespace) x;
+    IF found.v IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'no_data_found',
+            MESSAGE = pg_catalog.format('row %s of vectorizer "%s" not found, or without a vector', key, name);
+    END IF;
+    RETURN QUERY
+        SELECT l.label, vecsync.similarity(found.v, l.v) AS s
+        FROM (SELECT u.label, u.v FROM ROWS FROM (pg_catalog.unnest(labels), pg_catalog.unnest(vecsync.embed(of.model, labels))) AS u (label, v)) l
+        ORDER BY s DESC NULLS LAST, l.label;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION vecsync.context(
+    name text,
+    query text,
+    max_chars integer DEFAULT 4000,
+    top_k integer DEFAULT 20,
+    filter jsonb DEFAULT NULL,
+    min_score double precision DEFAULT NULL,
+    namespace text DEFAULT NULL,
+    mode text DEFAULT 'vector',
+    separator text DEFAULT E'\n\n'
+) RETURNS text
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED COST 10000 SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    result text := '';
+    r record;
+    room integer;
+BEGIN
+    IF max_chars IS NULL OR max_chars < 10 OR max_chars > 10000000 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'max_chars must be between 10 and 10,000,000';
+    END IF;
+    FOR r IN SELECT s.snippet FROM vecsync.search(name, query, top_k => top_k, filter => filter, min_score => min_score,
+                     namespace => namespace, mode => mode, snippet_length => max_chars - 6) s LOOP
+        room := max_chars - length(result) - CASE WHEN result = '' THEN 0 ELSE coalesce(length(separator), 0) END;
+        IF length(r.snippet) <= room THEN
+            result := concat(result, CASE WHEN result = '' THEN '' ELSE separator END, r.snippet);
+        END IF;
+    END LOOP;
+    RETURN result;
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION vecsync.clusters(name text, threshold double precision DEFAULT 0.8, filter jsonb DEFAULT NULL,
         namespace text DEFAULT NULL)
     RETURNS TABLE (cluster integer, key jsonb, score double precision)

@@ -116,12 +116,19 @@ abort_text(HttpCall *call, HttpOutcome *outcome)
 	}
 }
 
-/* Bring a line of UTF-8 to the server's encoding without a catalog: what is not ASCII may be lost. */
+/*
+ * Bring a line to the server's encoding without a catalog: what is not ASCII may
+ * be lost.  It is UTF-8, but for a character that libcurl or a buffer has cut.
+ */
 static char *
-showable(HttpCall *call, char *utf8)
+showable(HttpCall *call, const char *line)
 {
-	char	   *text = http_redact(utf8, call->target.secret);
+	StringInfoData utf8;
+	char	   *text;
 
+	initStringInfo(&utf8);
+	http_json_append_utf8(&utf8, line, strlen(line));
+	text = http_redact(utf8.data, call->target.secret);
 	http_clip(text, HTTP_ERROR_BYTES);
 	if (GetDatabaseEncoding() != PG_UTF8)
 		for (char *s = text; *s != '\0'; s++)

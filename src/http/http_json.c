@@ -7,16 +7,14 @@
 #include <float.h>
 #include <math.h>
 
-#ifndef FRONTEND
-#include "miscadmin.h"
-#else
-#define CHECK_FOR_INTERRUPTS() ((void) 0)
-#endif
 #include "mb/pg_wchar.h"
 
 #include "base/compat.h"
 
 #define REPLACEMENT "\xEF\xBF\xBD"
+
+/* The places of a longer number are not all counted: strtof reads it. */
+#define COUNTED_BYTES 1000
 
 bool
 http_json_fail(JsonReader *reader, const char *problem)
@@ -604,18 +602,19 @@ http_json_parse_float(const char *text, const char *end, float *value)
 		1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22
 	};
 	bool		negative = (text < end && *text == '-');
+	bool		counted = (end - text <= COUNTED_BYTES);
 	uint64		mantissa;
 	int			exponent;
 	char	   *stop;
 
 	if (!scan_number(text + negative, end, &mantissa, &exponent))
 		return false;
-	if (mantissa == 0)
+	if (mantissa == 0 && counted)
 	{
 		*value = negative ? -0.0f : 0.0f;
 		return true;
 	}
-	if (exponent >= -22 && exponent <= 22)
+	if (exponent >= -22 && exponent <= 22 && counted)
 	{
 		double		d = (double) mantissa;
 		uint64		bits;

@@ -4,6 +4,8 @@
  */
 #include "http/http_message.h"
 
+#include "base/compat.h"
+
 #define REDACTED "***"
 #define REDACT_MIN_RUN 8
 
@@ -136,6 +138,7 @@ http_redact(const char *text, const char *secret)
 	{
 		size_t		longest = 0;
 
+		CHECK_FOR_INTERRUPTS();
 		for (size_t i = 0; i + min_run <= secret_len; i++)
 		{
 			size_t		run = 0;

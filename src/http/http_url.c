@@ -286,9 +286,8 @@ http_url_listed(const char *url, const char *list)
 	UrlParts	parts;
 	bool		listed;
 
-	if (!split_url(url, &parts))
-		return false;
-	listed = !path_is_devious(parts.path) && list_covers(list, &parts);
+	http_global_init();
+	listed = split_url(url, &parts) && list_covers(list, &parts);
 	free_parts(&parts);
 	return listed;
 }

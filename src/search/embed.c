@@ -457,6 +457,7 @@ embed_texts(PG_FUNCTION_ARGS)
 	values = palloc0(sizeof(Datum) * n);
 	for (int i = 0; i <= n; i++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		if (i < n && !nulls[i])
 		{
 			char	   *input = TextDatumGetCString(elems[i]);

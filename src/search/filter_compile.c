@@ -181,6 +181,7 @@ array_literal(const FilterTarget *target, FilterOp op, List *elements, bool keep
 		JsonbValue	value;
 		char	   *text;
 
+		CHECK_FOR_INTERRUPTS();
 		if (!filter_scalar(lfirst(lc), &value))
 			filter_misfit(target, op, lfirst(lc), "Write an array of scalars.");
 		if (value.type == jbvNull)

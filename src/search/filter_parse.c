@@ -75,8 +75,11 @@ filter_elements(Jsonb *array)
 	List	   *list = NIL;
 
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+	{
+		CHECK_FOR_INTERRUPTS();
 		if (token == WJB_ELEM)
 			list = lappend(list, JsonbValueToJsonb(&v));
+	}
 	return list;
 }
 

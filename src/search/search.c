@@ -127,6 +127,8 @@ read_request(FunctionCallInfo fcinfo, SearchRequest *request)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("top_k must be between 1 and %d", SEARCH_MAX_ROWS));
 	request->top_k = PG_GETARG_INT32(ARG_TOP_K);
+	if (isnan(request->min_score))
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("min_score must not be NaN"));
 	if (!PG_ARGISNULL(ARG_VECTOR_WEIGHT) &&
 		!(request->vector_weight >= 0 && request->vector_weight <= 1))
 		ereport(ERROR,

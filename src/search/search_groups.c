@@ -365,6 +365,8 @@ start_walk(FunctionCallInfo fcinfo, Walk *walk)
 	walk->source = search_source(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	worker_search_begin(&walk->search, walk->source->def->id);
 	walk->threshold = PG_GETARG_FLOAT8(1);
+	if (isnan(walk->threshold))
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("threshold must not be NaN"));
 	walk->request.filter = PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2);
 	walk->request.namespace = PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3));
 	walk->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;

@@ -45,9 +45,9 @@ typedef struct Verdict
 /* ---- asking ---------------------------------------------------------------------------- */
 
 static Verdict
-ask_rerank(CatalogModel *def, const char *query, const char *const *documents, int n)
+ask_rerank(CatalogModel *def, HttpTarget target, const char *query, const char *const *documents, int n)
 {
-	RerankModel model = {.target = embed_target(def), .provider = def->provider, .model = def->model,
+	RerankModel model = {.target = target, .provider = def->provider, .model = def->model,
 						 .parameters = def->parameters};
 	RerankResult result = rerank_ask(embed_client(), &model, query, documents, n, 0, PG_WAIT_EXTENSION);
 	Verdict		verdict = {.outcome = result.http.outcome, .error = result.http.error};
@@ -82,9 +82,9 @@ chat_question(const char *query, const char *const *documents, int n)
 }
 
 static Verdict
-ask_chat(CatalogModel *def, const char *query, const char *const *documents, int n)
+ask_chat(CatalogModel *def, HttpTarget target, const char *query, const char *const *documents, int n)
 {
-	ChatModel	model = {.target = embed_target(def), .model = def->model, .parameters = def->parameters};
+	ChatModel	model = {.target = target, .model = def->model, .parameters = def->parameters};
 	ChatPrompt prompt = {
 		.system =
 			"You judge the results of a search. The message of the user is a JSON object: a query, and "
@@ -157,14 +157,19 @@ ask(const char *name, const char *query, const char *const *texts, int n)
 	for (int i = 0; i < n; i++)
 	{
 		const char *text = texts[i] ? texts[i] : "";
-		int			len = pg_mbcliplen(text, strlen(text), DOCUMENT_BYTES);
+		char	   *clipped = pnstrdup(text, pg_mbcliplen(text, strlen(text), DOCUMENT_BYTES));
 
-		documents[i] = pg_server_to_any(pnstrdup(text, len), len, PG_UTF8);
+		documents[i] = pg_server_to_any(clipped, strlen(clipped), PG_UTF8);
 	}
 	for (int attempt = 1;; attempt++)
 	{
+		HttpTarget	target = embed_target(def);
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
 		CHECK_FOR_INTERRUPTS();
-		verdict = chat ? ask_chat(def, query, documents, n) : ask_rerank(def, query, documents, n);
+		target.timeout_ms = Max(1, Min(target.timeout_ms, left));
+		verdict = chat ? ask_chat(def, target, query, documents, n)
+			: ask_rerank(def, target, query, documents, n);
 		if (verdict.error == NULL || attempt == ATTEMPTS || verdict.outcome == HTTP_REJECTED ||
 			verdict.outcome == HTTP_REFUSED || GetCurrentTimestamp() + wait * 1000 >= deadline)
 			return verdict;

@@ -233,10 +233,11 @@ like(embed({ url => "http://127.0.0.1:$port/v1/embeddings" }, 'x')->{error}, qr/
 is(embed({ url => "http://no-such-host.invalid/v1/embeddings", connect_timeout_ms => 3000 }, 'x')->{outcome}, 'retry', 'an unknown host');
 {
 	local $ENV{http_proxy} = "http://127.0.0.1:$port";
+	local $ENV{no_proxy} = 'localhost';
 	$node->restart;
 	ok(exact(embed({}, 'x'), 'x'), 'a proxy in the environment is not used');
 }
-is(embed({ proxy => "http://127.0.0.1:$port" }, 'x')->{outcome}, 'retry', 'a proxy asked for is used');
+is(embed({ proxy => "http://127.0.0.1:$port", url => $service->url =~ s/127\.0\.0\.1/localhost/r }, 'x')->{outcome}, 'retry', 'a proxy asked for is used, whatever the environment excepts');
 
 # ---- TLS ------------------------------------------------------------------------------------
 

@@ -159,6 +159,10 @@ for my $case (@bad)
 $service->scenario(dims => 8, chat => { drop => [] }, rules => [ { when => { path => 'chat', request => [ 1, 2 ] }, status => 503 } ]);
 is(search_ids('mistral'), $plain, 'tried again after a failure');
 is($service->stats->{requests}, 3, 'until it works');
+$service->scenario(dims => 8, rules => [ { when => { path => 'rerank', times => 1 }, delay_ms => 3000, status => 500 }, { when => { path => 'rerank' }, hang => JSON::PP::true() } ]);
+my ($milliseconds) = ($node->psql('postgres', q{SET vecsync.query_timeout = '5s'; SELECT * FROM vecsync.search('albums', 'grunge', rerank => 'judge', rerank_error => 'error')}))[2] =~ /timed out after (\d+) m/;
+cmp_ok($milliseconds, '<', 4500, 'a second attempt has what the first left of the time');
+$service->release;
 fails(q{SELECT * FROM vecsync.search('albums', 'x', rerank => 'm')}, qr/42809.*does not rerank: its kind is embedding/s, 'a model of another kind');
 fails(q{SELECT * FROM vecsync.search('albums', 'x', rerank => 'nobody')}, qr/42704/, 'an unknown model');
 fails(q{SELECT * FROM vecsync.search('albums', query_key => '1', rerank => 'judge')}, qr/22023.*rerank needs query/s, 'nothing to rerank by');

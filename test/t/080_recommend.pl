@@ -38,6 +38,8 @@ is(sql(q{SELECT count(*) FROM vecsync.recommend('items', '{}')}), '0', 'a new us
 is(sql(q{SELECT count(*), max(score) FROM vecsync.recommend('items', ARRAY['9999']::jsonb[], fallback => 'item 5')}), '10|1', 'only keys that are gone: the fallback');
 is(sql(q{SELECT count(*) FROM vecsync.recommend('items', ARRAY['1']::jsonb[], ARRAY['251']::jsonb[])}), '10', 'liked and disliked alike: still an answer');
 is(sql(q{SELECT count(*), bool_and(metadata->>'cat' = 'c1') FROM vecsync.recommend('items', ARRAY['1','9999']::jsonb[], filter => '{"cat": {"$in": ["c1"]}}', return_metadata => 'all', top_k => 1000)}), '99|t', 'a filter; a key that is gone is ignored');
+is(sql(q{SELECT string_agg(key->>'id', ' ') FROM vecsync.recommend('items', array_fill('1'::jsonb, ARRAY[1]) || array_fill('2'::jsonb, ARRAY[400]), recency => 0.1, exclude => '{}', top_k => 3)}),
+	sql(q{SELECT string_agg(key->>'id', ' ') FROM vecsync.recommend('items', '{1,2,2,2,2}', recency => 0.1, top_k => 3)}), 'recency of a long list');
 fails(q{SELECT * FROM vecsync.recommend('items', '{1}', recency => 0)}, qr/22023.*recency/s, 'recency 0');
 fails(q{SELECT * FROM vecsync.recommend('nothing', '{1}')}, qr/42704/, 'unknown vectorizer');
 
@@ -83,6 +85,12 @@ is(sql(q{SELECT bool_and(abs(score - (1 - (embedding <=> expected_vector(label, 
 	FROM (SELECT row_number() OVER () AS n, * FROM vecsync.classify('items', '7', ARRAY['rock', 'jazz', 'pop'])) c, items WHERE id = 7}), 't|3|t', 'classify: labels in order');
 sql(q{SELECT * FROM vecsync.classify('items', '8', ARRAY['rock', 'jazz', 'pop'])});
 is($service->stats->{requests}, 1, 'the labels\' vectors are kept, and were one request');
+is(sql(q{SELECT label IS NULL, score IS NULL FROM vecsync.classify('items', '7', '{rock,NULL}')}), "f|f\nt|t", 'a label of NULL comes last');
+is(sql(q{SELECT vecsync.context('items', 'item 5', max_chars => 30, top_k => 3, separator => NULL) = vecsync.context('items', 'item 5', max_chars => 30, top_k => 3, separator => '')}), 't', 'context: no separator');
+for my $nan (q{duplicates('items', 'NaN')}, q{clusters('items', 'NaN')}, q{search('items', 'x', min_score => 'NaN')})
+{
+	fails("SELECT * FROM vecsync.$nan", qr/22023.*must not be NaN/s, $nan);
+}
 fails(q{SELECT * FROM vecsync.classify('items', '9999', '{a}')}, qr/P0002/, 'classify an unknown row');
 is(sql(q{SELECT vecsync.context('items', 'item 5', max_chars => 30, top_k => 3)}) =~ tr/\n//, 4, 'context: as many whole texts as fit');
 is(sql(q{SELECT length(vecsync.context('items', 'item 5', max_chars => 10)) <= 10}), 't', 'and no more');

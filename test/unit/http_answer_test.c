@@ -47,6 +47,16 @@ random_bits(void)
 	return state;
 }
 
+/* With n zeros in the middle; valid until the next call. */
+static const char *
+long_number(const char *start, int n, const char *end)
+{
+	static char text[21000];
+
+	snprintf(text, sizeof(text), "%s%0*d%s", start, n, 0, end);
+	return text;
+}
+
 static bool
 same_as_strtof(const char *text)
 {
@@ -116,6 +126,12 @@ test_numbers(void)
 		good &= same_as_strtof(text);
 	}
 	ok(good, "over a million random numbers are exactly strtof's");
+
+	/* more places than are counted: infinite, 1, 0.1 and 0 */
+	ok(same_as_strtof(long_number("0.", 9999, "1e100000")) &&
+	   same_as_strtof(long_number("0.", 10000, "1e10001")) &&
+	   same_as_strtof(long_number("1", 20000, "e-20001")) && same_as_strtof(long_number("-0.", 20000, "")),
+	   "numbers of thousands of zeros");
 
 	good = true;
 	for (size_t i = 0; i < lengthof(wrong); i++)

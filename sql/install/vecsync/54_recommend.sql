@@ -66,6 +66,7 @@ AS $function$
 #variable_conflict use_variable
 DECLARE
     unit boolean := (vecsync._metric(name)).metric OPERATOR(pg_catalog.=) 'cosine';
+    reach double precision := 'Infinity';
     liked record;
     disliked record;
     v record;
@@ -74,11 +75,15 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'recency must be above 0 and at most 1',
             HINT = 'It is the weight of each key of positive relative to the one before it.';
     END IF;
+    IF recency OPERATOR(pg_catalog.<) 1 THEN
+        -- further down the list weights would be less than any number
+        reach := (-300)::double precision OPERATOR(pg_catalog./) pg_catalog.log(recency);
+    END IF;
     SELECT vecsync._weighted_mean(pg_catalog.array_agg(x.v ORDER BY x.n), pg_catalog.array_agg(x.w OPERATOR(pg_catalog./) x.total ORDER BY x.n), unit) AS mean,
            pg_catalog.array_agg(x.v) AS vectors, pg_catalog.array_agg(x.w OPERATOR(pg_catalog./) x.total) AS weights
     INTO liked
     FROM (SELECT y.*, pg_catalog.sum(y.w) OVER () AS total
-          FROM (SELECT p.n, p.v, pg_catalog.power(recency, (p.n OPERATOR(pg_catalog.-) 1)::double precision) AS w
+          FROM (SELECT p.n, p.v, pg_catalog.power(recency, least((p.n OPERATOR(pg_catalog.-) 1)::double precision, reach)) AS w
                 FROM vecsync._vectors(name, positive, namespace) p) y) x;
     IF liked.mean IS NULL THEN
         -- a new user: nothing is known, and a vector of zeroes would be near to nothing
@@ -167,7 +172,7 @@ BEGIN
     RETURN QUERY
         SELECT l.label, vecsync.similarity(found.v, l.v) AS s
         FROM (SELECT u.label, u.v FROM ROWS FROM (pg_catalog.unnest(labels), pg_catalog.unnest(vecsync.embed(of.model, labels))) AS u (label, v)) l
-        ORDER BY s DESC, l.label;
+        ORDER BY s DESC NULLS LAST, l.label;
 END
 $function$;
 COMMENT ON FUNCTION vecsync.classify IS
@@ -197,9 +202,9 @@ BEGIN
     END IF;
     FOR r IN SELECT s.snippet FROM vecsync.search(name, query, top_k => top_k, filter => filter, min_score => min_score,
                      namespace => namespace, mode => mode, snippet_length => max_chars - 6) s LOOP
-        room := max_chars - length(result) - CASE WHEN result = '' THEN 0 ELSE length(separator) END;
+        room := max_chars - length(result) - CASE WHEN result = '' THEN 0 ELSE coalesce(length(separator), 0) END;
         IF length(r.snippet) <= room THEN
-            result := result || CASE WHEN result = '' THEN '' ELSE separator END || r.snippet;
+            result := concat(result, CASE WHEN result = '' THEN '' ELSE separator END, r.snippet);
         END IF;
     END LOOP;
     RETURN result;
