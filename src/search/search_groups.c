@@ -260,6 +260,7 @@ open_rows(Walk *walk)
 {
 	StringInfoData sql;
 	SPIPlanPtr	plan;
+	Portal		portal;
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT %s, r.v FROM (SELECT %s, %s AS v FROM %s WHERE %s IS NOT NULL",
@@ -270,7 +271,17 @@ open_rows(Walk *walk)
 	plan = SPI_prepare(sql.data, 0, NULL);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare: %s", SPI_result_code_string(SPI_result));
-	return SPI_cursor_open(NULL, plan, NULL, NULL, true);
+	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
+	/* or else CLOSE ALL in a policy's function would close it */
+	PinPortal(portal);
+	return portal;
+}
+
+static void
+close_rows(Portal portal)
+{
+	UnpinPortal(portal);
+	SPI_cursor_close(portal);
 }
 
 /* Visit the next rows; returns whether there may be more. */
@@ -327,7 +338,7 @@ take_rows(Walk *walk)
 			while (more && search_all_count(walk->all) <= most)
 				more = fetch_rows(walk, portal, visit_for_all);
 	}
-	SPI_cursor_close(portal);
+	close_rows(portal);
 	if (more)
 		search_all_end(walk->all);
 	return !more;
@@ -348,7 +359,7 @@ walk_rows(Walk *walk, Visit visit)
 		walk->all = NULL;
 		while (fetch_rows(walk, portal, visit))
 			;
-		SPI_cursor_close(portal);
+		close_rows(portal);
 	}
 	AtEOXact_GUC(false, guc_level);
 }

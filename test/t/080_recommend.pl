@@ -76,6 +76,11 @@ my ($found) = split /\|/, sql($some);
 ok($found <= $all && $found >= 0.99 * $all, 'duplicates by the index: nearly all pairs') or diag("$found of $all");
 $members = q{SELECT count(*), md5(string_agg(c::text, ',' ORDER BY c.key, c.cluster)) FROM vecsync.clusters('wide', 0.99) c};
 is(sql("SET work_mem = '64kB'; $members"), sql($members), 'clusters beyond work_mem');
+# The rows are read by a cursor, which a policy's function does not get to close.
+sql(q{CREATE FUNCTION closes() RETURNS bool LANGUAGE plpgsql AS $$BEGIN EXECUTE 'CLOSE ALL'; RETURN true; END$$; CREATE ROLE guest; GRANT SELECT ON wide TO guest;
+	ALTER TABLE wide ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON wide USING (id > 1600 OR closes())});
+fails(q{SET ROLE guest; SET work_mem = '64kB'; SET enable_seqscan = off; SELECT count(*) FROM vecsync.clusters('wide', 0.99)}, qr/24000.*cannot drop pinned portal/s, 'CLOSE ALL in a policy');
+sql('DROP OWNED BY guest; ALTER TABLE wide DISABLE ROW LEVEL SECURITY');
 
 # ---- matrix, classify, context -----------------------------------------------------------------
 is(sql(q{SELECT count(*), bool_and(abs(score - (1 - (x.embedding <=> y.embedding))) < 1e-6), count(*) FILTER (WHERE a = b) FROM vecsync.similarity_matrix('items', ARRAY['1', '2', '9999', '251']::jsonb[])
