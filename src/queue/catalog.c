@@ -572,20 +572,30 @@ catalog_relation_name(Oid relid)
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
 }
 
-static char *
-catalog_operator_name(Oid family, Oid type, int16 strategy)
+char *
+catalog_operator_name(Oid oper)
 {
-	Oid			oper = get_opfamily_member(family, type, type, strategy);
 	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(oper));
 	Form_pg_operator form;
 	char	   *name;
 
 	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "operator family %u has no operator %d for type %u", family, strategy, type);
+		return NULL;
 	form = (Form_pg_operator) GETSTRUCT(tuple);
 	name = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
 					NameStr(form->oprname));
 	ReleaseSysCache(tuple);
+	return name;
+}
+
+/* A member of the operator family of a key's index. */
+static char *
+key_operator(Oid family, Oid type, int16 strategy)
+{
+	char	   *name = catalog_operator_name(get_opfamily_member(family, type, type, strategy));
+
+	if (name == NULL)
+		elog(ERROR, "operator family %u has no operator %d for type %u", family, strategy, type);
 	return name;
 }
 
@@ -620,10 +630,10 @@ catalog_key_columns(Oid relid, int *nkeys)
 			keys[i].type = att->atttypid;
 			keys[i].type_name = format_type_extended(att->atttypid, att->atttypmod,
 													 FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
-			keys[i].equal = catalog_operator_name(index->rd_opfamily[i], input, BTEqualStrategyNumber);
-			keys[i].greater = catalog_operator_name(index->rd_opfamily[i], input, BTGreaterStrategyNumber);
-			keys[i].greater_equal = catalog_operator_name(index->rd_opfamily[i], input,
-														  BTGreaterEqualStrategyNumber);
+			keys[i].equal = key_operator(index->rd_opfamily[i], input, BTEqualStrategyNumber);
+			keys[i].greater = key_operator(index->rd_opfamily[i], input, BTGreaterStrategyNumber);
+			keys[i].greater_equal = key_operator(index->rd_opfamily[i], input,
+												 BTGreaterEqualStrategyNumber);
 		}
 		index_close(index, AccessShareLock);
 	}

@@ -134,6 +134,7 @@ extern char *catalog_target_column(Oid viewid, MemoryContext context);
 
 /* Names for SQL text, quoted and qualified. */
 extern char *catalog_relation_name(Oid relid);
+extern char *catalog_operator_name(Oid oper);	/* NULL: there is none */
 
 /* The vector type's schema, quoted; an error when the extension is missing. */
 extern char *catalog_vector_schema(void);

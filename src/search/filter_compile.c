@@ -11,9 +11,7 @@
 
 #include <math.h>
 
-#include "access/htup_details.h"
 #include "access/stratnum.h"
-#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "common/shortest_dec.h"
 #include "miscadmin.h"
@@ -22,9 +20,9 @@
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/numeric.h"
-#include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "queue/catalog.h"
 #include "search/filter.h"
 
 typedef struct Compiler
@@ -44,23 +42,17 @@ btree_operator(const FilterTarget *target, Oid type, StrategyNumber strategy)
 {
 	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY);
 	Oid			oper = InvalidOid;
-	HeapTuple	tuple;
-	Form_pg_operator form;
 	char	   *name;
 
 	if (OidIsValid(entry->btree_opf))
 		oper = get_opfamily_member(entry->btree_opf, entry->btree_opintype, entry->btree_opintype, strategy);
-	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(oper));
-	if (!HeapTupleIsValid(tuple))
+	name = catalog_operator_name(oper);
+	if (name == NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("column \"%s\" of type %s cannot be compared in a filter", target->key,
 					   format_type_be(target->type)),
 				errhint("$exists and null work for every type."));
-	form = (Form_pg_operator) GETSTRUCT(tuple);
-	name = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
-					NameStr(form->oprname));
-	ReleaseSysCache(tuple);
 	return name;
 }
 

@@ -12,7 +12,6 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "catalog/pg_index.h"
-#include "catalog/pg_operator.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -91,19 +90,12 @@ search_key_condition(SearchSource *source, Jsonb *key)
 static char *
 equality(Oid type)
 {
-	Oid			oper = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
-	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(oper));
-	Form_pg_operator form;
-	char	   *name;
+	char	   *name = catalog_operator_name(lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr);
 
-	if (!HeapTupleIsValid(tuple))
+	if (name == NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("a namespace cannot be of type %s", format_type_be(type)));
-	form = (Form_pg_operator) GETSTRUCT(tuple);
-	name = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
-					NameStr(form->oprname));
-	ReleaseSysCache(tuple);
 	return name;
 }
 
