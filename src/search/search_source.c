@@ -3,8 +3,9 @@
  *		The session's knowledge of vectorizers, and its saved plans.
  *
  * Both are dropped when the catalog changes anywhere, when this session
- * changes it, when a table it knows is altered, and when a transaction rolls
- * back, since it may have seen what never was.  Without shared memory nobody
+ * changes it, when a table it knows is altered, when something it names may
+ * have another name, and when a transaction rolls back, since it may have seen
+ * what never was.  Without shared memory nobody
  * tells of other sessions' changes, and nothing is kept.
  */
 #include "postgres.h"
@@ -28,6 +29,7 @@
 #include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
+#include "utils/syscache.h"
 
 #include "queue/queue.h"
 #include "search/search.h"
@@ -118,6 +120,13 @@ relation_changed(Datum arg, Oid relid)
 	}
 }
 
+/* A schema, function, operator or text search configuration may have taken the name of another. */
+static void
+name_changed(Datum arg, int cacheid, uint32 hash)
+{
+	stale = true;
+}
+
 static void
 transaction_ended(XactEvent event, void *arg)
 {
@@ -142,6 +151,10 @@ forget_if_stale(void)
 	if (!registered)
 	{
 		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(NAMESPACEOID, name_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(PROCOID, name_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(OPEROID, name_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(TSCONFIGOID, name_changed, (Datum) 0);
 		RegisterXactCallback(transaction_ended, NULL);
 		RegisterSubXactCallback(subtransaction_ended, NULL);
 		registered = true;

@@ -41,6 +41,13 @@ relation_changed(Datum arg, Oid relid)
 	}
 }
 
+/* A schema perhaps has the name that another one had, and a table in it that of a source. */
+static void
+schema_changed(Datum arg, int cacheid, uint32 hash)
+{
+	relation_changed(arg, InvalidOid);
+}
+
 /*
  * A role or a membership changed: who may use a model, and whose key may be sent, has to be judged again.
  * Comes at the begin of a transaction, so before rows are read for a request.
@@ -58,6 +65,7 @@ worker_config_init(void)
 {
 	MyWorker->entries_left = true;
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMMEMROLE, role_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, role_changed, (Datum) 0);
 }

@@ -31,6 +31,24 @@ sub chunks_in_step
 }
 
 # ---- names that change hands ------------------------------------------------------------
+# A new version of a schema takes the place of the old one: a table with another's name is not that one.
+{
+	sql(q{CREATE SCHEMA live; CREATE SCHEMA staging; CREATE TABLE live.docs (id int PRIMARY KEY, body text); CREATE TABLE staging.docs (id int PRIMARY KEY, body text);
+		INSERT INTO live.docs SELECT i, 'live ' || i FROM generate_series(1, 3) i; INSERT INTO staging.docs SELECT i, 'staging ' || i FROM generate_series(1, 3) i});
+	VecsyncNode::vectorizer($node, $service, "$_.docs", 'body', "name => '$_'") for qw(live staging);
+	ok(step('live') && step('staging'), 'two schemas');
+	my $session = VecsyncNode::session($node);
+	my $found = q{SELECT v || ' ' || s.score FROM unnest('{live,staging}'::text[]) v, vecsync.search(v, v || ' 2', top_k => 1) s};
+	is($session->query_safe($found), "live 1\nstaging 1", 'each found in its table');
+	sql(q{BEGIN; ALTER SCHEMA live RENAME TO before; ALTER SCHEMA staging RENAME TO live; COMMIT});
+	is($session->query_safe($found), "live 1\nstaging 1", 'and after the schemas took each other\'s names');
+	$session->quit;
+	sql(q{UPDATE before.docs SET body = body || ' changed' WHERE id < 3; UPDATE live.docs SET body = body || ' changed' WHERE id > 1});
+	ok(step('live') && step('staging'), 'changes after that');
+	is(sql(q{SELECT count(*), bool_and(embedding = expected_vector(body, 8)) FROM (TABLE before.docs UNION ALL TABLE live.docs) d}), '6|t', 'each vector is that of its own row');
+	sql(q{SELECT vecsync.drop_vectorizer(v) FROM unnest('{live,staging}'::text[]) v; DROP SCHEMA before CASCADE; DROP SCHEMA live CASCADE});
+}
+
 # Just before the worker locks the table that it is about to read.
 {
 	sql(q{CREATE TABLE signs (id int PRIMARY KEY, body text); CREATE TABLE signs_next (id int PRIMARY KEY, body text);
