@@ -69,14 +69,22 @@ worker_detach(int code, Datum arg)
 
 /*
  * The database has no vecsync, or not any more: leave until somebody asks again.  When there is another one,
- * the launcher starts a process for it.
+ * the launcher starts a process for it; also when it came after we had looked, from whom found us still here.
+ * rows_changed was cleared before we looked, and is set before a commit looks for us (worker_on_commit).
  */
 static void
 leave(void)
 {
+	WorkerDatabase *slot = MyWorker->slot;
+
+	DEBUG_CRASH_POINT("worker_leaves");
 	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	slot->latch = NULL;
 	if (!MyWorker->replaced)
-		MyWorker->slot->state = WORKER_ABSENT;
+		slot->state = WORKER_ABSENT;
+	pg_memory_barrier();
+	if (pg_atomic_read_u32(&slot->rows_changed) != 0)
+		slot->state = WORKER_RUNNING;
 	for (int i = 0; i < WORKER_MAX_VECTORIZERS; i++)
 		if (worker_shared->progress[i].database == MyDatabaseId)
 			worker_shared->progress[i].database = InvalidOid;
@@ -421,6 +429,7 @@ worker_setup(void)
 	if (GetConfigOption("transaction_timeout", true, false) != NULL)	/* since 17 */
 		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 
+	(void) pg_atomic_exchange_u32(&MyWorker->slot->rows_changed, 0);
 	if (!worker_begin("starting"))
 		leave();
 	MyWorker->default_search_path = default_search_path(search_path);

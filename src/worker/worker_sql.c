@@ -18,9 +18,6 @@
 
 #include "worker/worker_state.h"
 
-/* Whose SQL ran in the current transaction: one transaction serves one table. */
-static Oid	owner_seen = InvalidOid;
-
 bool
 worker_begin(const char *activity)
 {
@@ -42,10 +39,11 @@ worker_begin(const char *activity)
 		MyWorker->queue_read_at = 0;	/* the next turn reads the queue, and leaves */
 		return false;
 	}
-	owner_seen = InvalidOid;
 	SPI_connect();
 	return true;
 }
+
+/* ---- as the owner ----------------------------------------------------------------- */
 
 /* SET CONSTRAINTS ALL IMMEDIATE: also fires what waits. */
 static void
@@ -58,34 +56,21 @@ constraints_immediate(void)
  * As an owner with what an owner's code sees: his name, the database's
  * search_path, and settings that end with the scope.  The restricted context
  * keeps his functions from changing roles.
- */
-static void
-become_owner(Oid owner, CatalogScope *scope)
-{
-	GetUserIdAndSecContext(&scope->save_userid, &scope->save_sec_context);
-	scope->guc_level = NewGUCNestLevel();
-	SetUserIdAndSecContext(owner, scope->save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	(void) set_config_option("search_path", MyWorker->default_search_path, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-}
-
-static void
-become_worker(CatalogScope *scope)
-{
-	AtEOXact_GUC(false, scope->guc_level);
-	SetUserIdAndSecContext(scope->save_userid, scope->save_sec_context);
-}
-
-/*
+ *
  * Deferred triggers of the table run at once, so that they run as the owner
- * and their errors are the row's.
+ * and their errors are the row's: at commit we would be the superuser, and an
+ * error would end the process.  What the owner's code defers once more is
+ * refused by the server: no trigger waits in a restricted operation.
  */
 void
 worker_enter_owner(WorkerVectorizer *v, CatalogScope *scope)
 {
-	become_owner(v->owner, scope);
-	owner_seen = v->owner;
+	GetUserIdAndSecContext(&scope->save_userid, &scope->save_sec_context);
+	scope->guc_level = NewGUCNestLevel();
+	SetUserIdAndSecContext(v->owner, scope->save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	(void) set_config_option("search_path", MyWorker->default_search_path, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	constraints_immediate();
 }
 
@@ -93,30 +78,13 @@ void
 worker_leave_owner(CatalogScope *scope)
 {
 	constraints_immediate();
-	become_worker(scope);
-}
-
-/*
- * Deferred triggers run at commit, when we are the superuser again.  Those
- * that entering and leaving the owner could not make fire, because the
- * owner's code deferred them once more, fire here as the owner.
- */
-static void
-fire_deferred(void)
-{
-	CatalogScope scope;
-
-	if (!OidIsValid(owner_seen))
-		return;
-	become_owner(owner_seen, &scope);
-	AfterTriggerFireDeferred();
-	become_worker(&scope);
+	AtEOXact_GUC(false, scope->guc_level);
+	SetUserIdAndSecContext(scope->save_userid, scope->save_sec_context);
 }
 
 void
 worker_commit(void)
 {
-	fire_deferred();
 	SPI_finish();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -143,8 +111,6 @@ worker_try(void (*function) (void *), void *arg)
 	{
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
-			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 	}

@@ -199,8 +199,8 @@ extern void worker_enter_owner(WorkerVectorizer *v, CatalogScope *scope);
 extern void worker_leave_owner(CatalogScope *scope);
 
 /*
- * Run a function in a subtransaction.  NULL, or the error that rolled it back
- * (palloc'd); cancel and shutdown are not caught.
+ * Run a function in a subtransaction.  NULL, or the error that rolled it back (palloc'd).  That includes
+ * those of a canceled query, which an owner's code can raise as well; a shutdown is no error.
  */
 extern ErrorData *worker_try(void (*function) (void *), void *arg);
 

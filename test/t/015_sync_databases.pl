@@ -119,6 +119,23 @@ sql('DROP EXTENSION vecsync CASCADE; CREATE EXTENSION vecsync', 'uno');
 sql("SELECT vecsync.create_model('m', url => '$url', model => 'fake'); SELECT vecsync.create_vectorizer('t', 'm', '{body}')", 'uno');
 sql(q{UPDATE t SET body = 'numbered anew' WHERE id = 2}, 'uno');
 embedded('uno', 201, 'also where no worker saw that it was gone');
+SKIP:
+{
+	skip 'needs DEBUG_POINTS=1', 5 unless ($node->psql('postgres', 'SHOW vecsync.debug_crash'))[0] == 0;
+	my ($hold, $held) = map { $node->data_dir . "/debug_$_" } qw(hold held);
+	append_to_file($hold, '');
+	ok(VecsyncNode::set($node, 'vecsync.debug_crash', 'worker_leaves:hold'), 'a worker that waits before it leaves');
+	sql(q{UPDATE t SET body = 'it knows' WHERE id = 2}, 'uno');
+	embedded('uno', 201, 'and knows of it');
+	sql('DROP EXTENSION vecsync CASCADE', 'uno');
+	my $until = time + VecsyncNode::patience();
+	select undef, undef, undef, .02 until -e $held || time > $until;
+	ok(-e $held, 'has found no extension');
+	sql("BEGIN; CREATE EXTENSION vecsync; SELECT vecsync.create_model('m', url => '$url', model => 'fake'); SELECT vecsync.create_vectorizer('t', 'm', '{body}'); COMMIT", 'uno');
+	unlink $hold, $held;
+	ok(VecsyncNode::set($node, 'vecsync.debug_crash', undef), 'it leaves');
+	embedded('uno', 201, 'and another one comes for what was made meanwhile');
+}
 
 # ---- dump and restore -----------------------------------------------------------------------
 $service->scenario(dims => 8);

@@ -217,6 +217,35 @@ is(sql(q{SELECT string_agg(DISTINCT result, ',') FROM mallory.witness WHERE resu
 is(sql(q{SELECT string_agg(DISTINCT what, ',' ORDER BY what) FROM mallory.witness WHERE what LIKE '%row'}), 'after_row,before_row,deferred_row', 'all triggers fired');
 unlike(sql(q{SELECT application_name FROM pg_stat_activity WHERE backend_type = 'vecsync worker'}), qr/mallory/, 'and no setting of theirs stays with the worker');
 
+# ---- code that would have the worker end ---------------------------------------------------------------
+my $same = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'vecsync worker'};
+my $process = sql($same);
+is(login('mallory', <<'SQL'), '', 'a trigger that is deferred until the commit');
+SET client_min_messages = warning;
+CREATE TABLE mallory.bomb (id int PRIMARY KEY, body text); CREATE TABLE mallory.fuse (id int);
+CREATE FUNCTION mallory.light() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET CONSTRAINTS ALL DEFERRED; INSERT INTO mallory.fuse VALUES (1); RETURN NEW; END $$;
+CREATE FUNCTION mallory.burn() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'bang, as %', current_user; END $$;
+CREATE CONSTRAINT TRIGGER light AFTER UPDATE ON mallory.bomb DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION mallory.light();
+CREATE CONSTRAINT TRIGGER burn AFTER INSERT ON mallory.fuse DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION mallory.burn();
+INSERT INTO mallory.bomb VALUES (1, 'boom');
+DO $$ BEGIN PERFORM vecsync.create_vectorizer('mallory.bomb', model => 'm', content => 'body'); END $$;
+SQL
+ok(VecsyncNode::settle($node, 'bomb'), 'does not wait for it');
+is(sql(q{SELECT operation || ' ' || error FROM vecsync.failed WHERE vectorizer = 'bomb'}), 'write cannot fire deferred trigger within security-restricted operation', 'and its error is the row\'s');
+is(login('mallory', <<'SQL'), '', 'errors of a canceled query and of a shutdown');
+SET client_min_messages = warning;
+CREATE FUNCTION mallory.raise(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'as if %', $1 USING ERRCODE = $1; END $$;
+CREATE TABLE mallory.cancels (id int PRIMARY KEY, state text); INSERT INTO mallory.cancels VALUES (1, '57014');
+DO $$ BEGIN PERFORM vecsync.create_vectorizer('mallory.cancels', model => 'm', content => '= mallory.raise(state)'); END $$;
+SQL
+for my $state (qw(57014 57P01))
+{
+	sql("UPDATE mallory.cancels SET state = '$state'");
+	ok(VecsyncNode::poll($node, q{SELECT last_error FROM vecsync.status WHERE vectorizer = 'cancels'}, "as if $state"), "$state: an error of its table");
+}
+sql(q{SELECT vecsync.drop_vectorizer('cancels')});
+is(sql($same), $process, 'the worker is the same');
+
 sql(q{TRUNCATE mallory.witness; SELECT count(*) FROM vecsync.verify('trap', repair => true)});
 ok(VecsyncNode::settle($node, 'trap'), 'verify by a superuser');
 ok(sql(q{SELECT count(*) FROM mallory.witness WHERE what = 'content'}) >= 5, 'makes the texts');
