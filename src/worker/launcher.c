@@ -3,8 +3,8 @@
  *		Finds the databases that have vecsync and keeps a worker in each.
  *
  * At start, and whenever a database appears, a worker is started in it once;
- * it leaves at once when the database has no vecsync.  CREATE EXTENSION and
- * every later change ask for one by a slot in shared memory.  A worker that
+ * it leaves at once when the database has no vecsync.  Every commit that changes
+ * configuration or queue asks for one by a slot in shared memory.  A worker that
  * fails is started again, after a pause that doubles from one second to one
  * minute while the failures go on.
  *

@@ -31,7 +31,6 @@
 #include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(worker_problem);
-PG_FUNCTION_INFO_V1(worker_wanted);
 PG_FUNCTION_INFO_V1(worker_status);
 PG_FUNCTION_INFO_V1(worker_wait);
 
@@ -42,14 +41,6 @@ worker_problem(PG_FUNCTION_ARGS)
 	if (worker_shared == NULL)
 		PG_RETURN_TEXT_P(cstring_to_text("vecsync is not in shared_preload_libraries"));
 	PG_RETURN_NULL();
-}
-
-/* vecsync._worker_wanted(): have this database's worker started when the transaction commits. */
-Datum
-worker_wanted(PG_FUNCTION_ARGS)
-{
-	queue_note_change(QUEUE_CHANGED_CONFIG);
-	PG_RETURN_VOID();
 }
 
 /* ---- status ---------------------------------------------------------------------- */

@@ -92,7 +92,7 @@ SKIP:
 		append_to_file($hold, '');
 		ok(VecsyncNode::set($node, 'vecsync.debug_crash', "$point:hold"), "$point: the next worker waits");
 		sql('CREATE DATABASE brief');
-		sql('CREATE EXTENSION vecsync CASCADE', 'brief');
+		sql("CREATE EXTENSION vecsync CASCADE; SELECT vecsync.create_model('m', url => '$url', model => 'fake', dimensions => 8)", 'brief');
 		my $until = time + VecsyncNode::patience();
 		select undef, undef, undef, .02 until -e $held || time > $until;
 		ok(-e $held, "$point: it does");
