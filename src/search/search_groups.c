@@ -507,7 +507,8 @@ groups_mean(PG_FUNCTION_ARGS)
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), FLOAT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &weights,
 					  NULL, &nweights);
 	if (n != nweights)
-		elog(ERROR, "%d vectors and %d weights", n, nweights);
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("%d vectors and %d weights", n, nweights));
 	for (int i = 0; i < n; i++)
 	{
 		int			dims;

@@ -322,8 +322,9 @@ search_text_leg(SearchSource *source, SearchRequest *request, int limit, MemoryC
 				errmsg("vectorizer \"%s\" has no text search", source->def->name),
 				errhint("Create it with text_config => 'simple' or another text search configuration."));
 	/* a query of nothing but stop words is no reason to speak */
-	(void) set_config_option("client_min_messages", "warning", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	if (client_min_messages < WARNING)
+		(void) set_config_option("client_min_messages", "warning", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 	if (trgm != NULL)
 	{
 		/* the setting exists once the library is loaded */

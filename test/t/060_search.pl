@@ -7,7 +7,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use VecsyncNode;
 
-my ($node, $service) = VecsyncNode::start(dims => 8, conf => [ "timezone = 'UTC'" ]);
+my ($node, $service) = VecsyncNode::start(dims => 8, conf => [ "timezone = 'UTC'", "vecsync.query_timeout = '1min'" ]);
 sub sql { return $node->safe_psql('postgres', join('; ', @_)) }
 sub fails
 {
@@ -163,6 +163,11 @@ is(sql(q{SET ROLE reader; SELECT b FROM vecsync.search('guarded', 'body 3', top_
 	ORDER BY 1 LIMIT 1}) =~ /^\(\d+\)$/ ? 'ok' : '', 'ok', 'a search for each row of a search');
 sql(q{CREATE FUNCTION endless() RETURNS bool LANGUAGE sql AS $$SELECT EXISTS (SELECT FROM vecsync.search('guarded', 'body 3'))$$; DROP POLICY p ON guarded; CREATE POLICY p ON guarded USING (endless())});
 fails(q{SET max_stack_depth = '500kB'; SET ROLE reader; SELECT * FROM vecsync.search('guarded', 'body 3')}, qr/54001.*stack depth/s, 'a policy that searches its own table');
+is(($node->psql('postgres', q{SET max_stack_depth = '500kB'; SET ROLE reader;
+	SELECT * FROM vecsync.search('guarded', 'body 3');
+	SELECT count(*) FROM vecsync.search('docs', 'title 4', top_k => 1);
+	RESET ROLE;
+	SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'vecsync search source' AND parent = 'TopMemoryContext'}, on_error_stop => 0))[1], "1\n1", 'after that error searches keep what they know');
 
 # ---- a changing catalog in one session ------------------------------------------------------------
 is(sql(q{SELECT count(*) FROM vecsync.search('docs', 'x'); ALTER TABLE docs RENAME TO papers; ALTER TABLE papers RENAME embedding TO "e v"; ALTER TABLE papers RENAME id TO nr;
