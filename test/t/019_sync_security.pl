@@ -234,7 +234,10 @@ ok(VecsyncNode::settle($node, 'bomb'), 'does not wait for it');
 is(sql(q{SELECT operation || ' ' || error FROM vecsync.failed WHERE vectorizer = 'bomb'}), 'write cannot fire deferred trigger within security-restricted operation', 'and its error is the row\'s');
 is(login('mallory', <<'SQL'), '', 'errors of a canceled query and of a shutdown');
 SET client_min_messages = warning;
-CREATE FUNCTION mallory.raise(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'as if %', $1 USING ERRCODE = $1; END $$;
+CREATE FUNCTION mallory.raise(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+	IF $1 = 'sleep' THEN PERFORM pg_sleep(36000); END IF;
+	RAISE EXCEPTION 'as if %', $1 USING ERRCODE = $1;
+END $$;
 CREATE TABLE mallory.cancels (id int PRIMARY KEY, state text); INSERT INTO mallory.cancels VALUES (1, '57014');
 DO $$ BEGIN PERFORM vecsync.create_vectorizer('mallory.cancels', model => 'm', content => '= mallory.raise(state)'); END $$;
 SQL
@@ -243,6 +246,11 @@ for my $state (qw(57014 57P01))
 	sql("UPDATE mallory.cancels SET state = '$state'");
 	ok(VecsyncNode::poll($node, q{SELECT last_error FROM vecsync.status WHERE vectorizer = 'cancels'}, "as if $state"), "$state: an error of its table");
 }
+sql(q{UPDATE mallory.cancels SET state = 'sleep'});
+ok(VecsyncNode::poll($node, "$same AND wait_event = 'PgSleep'", $process), 'code that does not return');
+sql(q{UPDATE mallory.cancels SET state = '57014'});
+sql("SELECT pg_cancel_backend($process)");
+ok(VecsyncNode::poll($node, q{SELECT last_error FROM vecsync.status WHERE vectorizer = 'cancels'}, 'as if 57014'), 'can be canceled, and is tried again');
 sql(q{SELECT vecsync.drop_vectorizer('cancels')});
 is(sql($same), $process, 'the worker is the same');
 
