@@ -628,6 +628,7 @@ catalog_key_columns(Oid relid, int *nkeys)
 			keys[i].attnum = attnum;
 			keys[i].name = pstrdup(NameStr(att->attname));
 			keys[i].type = att->atttypid;
+			catalog_note_type_named(att->atttypid);
 			keys[i].type_name = format_type_extended(att->atttypid, att->atttypmod,
 													 FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
 			keys[i].equal = key_operator(index->rd_opfamily[i], input, BTEqualStrategyNumber);

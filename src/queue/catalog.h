@@ -116,6 +116,14 @@ typedef struct CatalogKeyColumn
 	char	   *greater_equal;
 } CatalogKeyColumn;
 
+/*
+ * catalog_names.c: 'changed' is called when a name in SQL that the process keeps may be another one now: of
+ * a schema, an operator, or a type that catalog_key_columns has named.  At any catalog access: it may only
+ * take a note.
+ */
+extern void catalog_watch_names(void (*changed) (void));
+extern void catalog_note_type_named(Oid type);
+
 /* Returns NULL (and *nkeys = 0) for a table without a usable primary key. */
 extern CatalogKeyColumn *catalog_key_columns(Oid relid, int *nkeys);
 

@@ -91,6 +91,14 @@ queue_window_drop_source(QueueWindow *window, QueueSource *public)
 
 /* ---- items ---------------------------------------------------------------------- */
 
+/* The row of a backfill has changed; the lag is that of the change. */
+static void
+become_change(QueueItem *item, TimestampTz queued_at)
+{
+	item->live = true;
+	item->queued_at = queued_at;
+}
+
 void
 queue_window_add_item(QueueWindowSource *source, ArrayType *key, QueueEntry *entry, TimestampTz queued_at,
 					  bool live)
@@ -113,19 +121,23 @@ queue_window_add_item(QueueWindowSource *source, ArrayType *key, QueueEntry *ent
 			ref->next = item->later;
 			item->later = ref;
 			item->later_forced |= entry->forced;
+			if (live && (item->later_at == 0 || queued_at < item->later_at))
+				item->later_at = queued_at;
 		}
 		else
 		{
 			ref->next = item->refs;
 			item->refs = ref;
 			item->forced |= entry->forced;
-			if (live && !item->live && item->ready_at == 0)
+			if (live && !item->live)
 			{
 				/* a change of a row whose backfill waits: now it is urgent */
-				dlist_delete(&item->node);
-				dlist_push_tail(&source->live, &item->node);
-				item->live = true;
-				item->queued_at = queued_at;
+				if (item->ready_at == 0)
+				{
+					dlist_delete(&item->node);
+					dlist_push_tail(&source->live, &item->node);
+				}
+				become_change(item, queued_at);
 			}
 		}
 	}
@@ -221,6 +233,9 @@ queue_window_return(QueueItem *item, TimestampTz ready_at)
 	item->ready_at = ready_at;
 	item->forced |= item->later_forced;
 	item->later_forced = false;
+	if (item->later_at != 0 && !item->live)
+		become_change(item, item->later_at);
+	item->later_at = 0;
 	while (item->later != NULL)
 	{
 		QueueRef   *ref = item->later;
@@ -316,10 +331,13 @@ queue_window_done(QueueItem *item)
 		item->forced = item->later_forced;
 		item->later_forced = false;
 		item->attempts = 0;
-		item->live = true;
+		item->doubted = false;
 		item->taken = false;
-		item->queued_at = GetCurrentTimestamp();
-		dlist_push_tail(&source->live, &item->node);
+		item->live = false;
+		if (item->later_at != 0)
+			become_change(item, item->later_at);
+		item->later_at = 0;
+		dlist_push_tail(item->live ? &source->live : &source->backfill, &item->node);
 		return;
 	}
 	source->public.nitems--;

@@ -32,12 +32,14 @@ typedef struct QueueItem
 	QueueRef   *later;			/* entries that came while it was taken */
 	TimestampTz ready_at;		/* if delayed */
 	TimestampTz queued_at;		/* of the oldest entry: for the lag */
+	TimestampTz later_at;		/* the same of the later ones that are changes; 0: there is none */
 	int			attempts;
 	int			changes;		/* times its text differed when it was to be written, without a new entry */
 	int			nrefs;			/* entries that it ever stood for */
 	int			seen_refs;		/* nrefs at the last such time */
 	int64		old_digest;		/* of the text of the vector that it had when it was read */
 	bool		has_old_digest;
+	bool		doubted;		/* failed by a name that was not found, and was tried once more */
 	bool		taken;
 	bool		live;			/* a change, not backfill */
 	bool		forced;			/* the vector that it has is not trusted */

@@ -120,11 +120,18 @@ relation_changed(Datum arg, Oid relid)
 	}
 }
 
-/* A schema, function, operator or text search configuration may have taken the name of another. */
+/* A schema, type or operator may have another name, or that of another ... */
+static void
+names_changed(void)
+{
+	stale = true;
+}
+
+/* ... and so may a function or a text search configuration. */
 static void
 name_changed(Datum arg, int cacheid, uint32 hash)
 {
-	stale = true;
+	names_changed();
 }
 
 static void
@@ -151,10 +158,9 @@ forget_if_stale(void)
 	if (!registered)
 	{
 		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
-		CacheRegisterSyscacheCallback(NAMESPACEOID, name_changed, (Datum) 0);
 		CacheRegisterSyscacheCallback(PROCOID, name_changed, (Datum) 0);
-		CacheRegisterSyscacheCallback(OPEROID, name_changed, (Datum) 0);
 		CacheRegisterSyscacheCallback(TSCONFIGOID, name_changed, (Datum) 0);
+		catalog_watch_names(names_changed);
 		RegisterXactCallback(transaction_ended, NULL);
 		RegisterSubXactCallback(subtransaction_ended, NULL);
 		registered = true;

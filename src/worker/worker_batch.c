@@ -172,6 +172,26 @@ worker_passing_error(const ErrorData *error)
 	}
 }
 
+/*
+ * Has our SQL named something that is not there?  A schema, type or operator that was renamed before we
+ * looked is known of; one of this very moment need not be.  So the rows are tried once more, with SQL that is
+ * built anew.  False: they were, and the name is one that the table's owner has used.
+ */
+bool
+worker_doubt_names(WorkerVectorizer *v, const ErrorData *error, BatchRow *rows, int nrows)
+{
+	if (error->sqlerrcode != ERRCODE_UNDEFINED_OBJECT && error->sqlerrcode != ERRCODE_UNDEFINED_FUNCTION &&
+		error->sqlerrcode != ERRCODE_UNDEFINED_TABLE && error->sqlerrcode != ERRCODE_INVALID_SCHEMA_NAME)
+		return false;
+	for (int i = 0; i < nrows; i++)
+		if (rows[i].item->doubted)
+			return false;
+	for (int i = 0; i < nrows; i++)
+		rows[i].item->doubted = true;
+	v->stale = MyWorker->sources_stale = true;
+	return true;
+}
+
 /* ---- batches ------------------------------------------------------------------------ */
 
 static WorkerBatch *
@@ -339,11 +359,19 @@ fill_batch(WorkerBatch *batch, WorkerBatch **blanks, RenderArgs *args, int limit
 static void
 read_failed(WorkerVectorizer *v, RenderArgs *args, ErrorData *error)
 {
-	if (worker_passing_error(error))
+	bool		doubted = worker_doubt_names(v, error, args->rows, args->nrows);
+
+	if (doubted || worker_passing_error(error))
 	{
 		for (int i = 0; i < args->nrows; i++)
 			queue_window_return(args->rows[i].item, 0);
-		worker_own_failure(v, error);
+		if (!doubted)
+			worker_own_failure(v, error);
+		else
+		{
+			v->not_before = worker_from_now(WORKER_LOCKED_RETRY_MS);
+			FreeErrorData(error);
+		}
 		return;
 	}
 	v->read_limit = Max(1, args->nrows / 2);

@@ -24,8 +24,8 @@
 #include "worker/worker_state.h"
 
 /*
- * A relation changed: perhaps a source was renamed, or its key changed.  May
- * come at any catalog access, so it looks at nothing that is being replaced.
+ * A relation changed: perhaps a source was renamed, or its key changed, or its view or table of chunks moved.
+ * May come at any catalog access, so it looks at nothing that is being replaced.
  */
 static void
 relation_changed(Datum arg, Oid relid)
@@ -36,16 +36,16 @@ relation_changed(Datum arg, Oid relid)
 	{
 		WorkerVectorizer *v = dlist_container(WorkerVectorizer, node, iter.cur);
 
-		if (relid == InvalidOid || v->relid == relid)
+		if (relid == InvalidOid || v->relid == relid || v->content_view == relid || v->chunk_table == relid)
 			v->stale = MyWorker->sources_stale = true;
 	}
 }
 
-/* A schema perhaps has the name that another one had, and a table in it that of a source. */
+/* A name in the SQL is another one now; or another table's, as when schemas take each other's. */
 static void
-schema_changed(Datum arg, int cacheid, uint32 hash)
+names_changed(void)
 {
-	relation_changed(arg, InvalidOid);
+	relation_changed((Datum) 0, InvalidOid);
 }
 
 /*
@@ -65,7 +65,7 @@ worker_config_init(void)
 {
 	MyWorker->entries_left = true;
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
-	CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
+	catalog_watch_names(names_changed);
 	CacheRegisterSyscacheCallback(AUTHMEMMEMROLE, role_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, role_changed, (Datum) 0);
 }
@@ -331,6 +331,8 @@ replace_definition(WorkerVectorizer *v, CatalogVectorizer *def, MemoryContext co
 	v->context = context;
 	v->def = def;
 	v->relid = def->source;
+	v->content_view = def->content_view;
+	v->chunk_table = def->chunk_table;
 	v->chunking = def->chunking;
 	v->read_sql = v->lock_sql = v->write_sql = v->delete_sql = v->orphans_sql = NULL;
 	v->scan_first_sql = v->scan_next_sql = NULL;

@@ -40,6 +40,8 @@ typedef struct WorkerVectorizer
 	MemoryContext context;		/* of def and the SQL */
 	CatalogVectorizer *def;
 	Oid			relid;			/* def->source */
+	Oid			content_view;	/* of def, too; InvalidOid when there is none */
+	Oid			chunk_table;
 	bool		seen;
 	bool		stale;			/* its SQL has to be built again */
 	WorkerModel *model;			/* NULL while its model is missing */
@@ -211,6 +213,7 @@ extern SPIPlanPtr worker_prepare(const char *sql, int nargs, Oid *types);
 extern void worker_render(void *arg);	/* RenderArgs */
 extern void worker_own_failure(WorkerVectorizer *v, ErrorData *error);
 extern bool worker_passing_error(const ErrorData *error);
+extern bool worker_doubt_names(WorkerVectorizer *v, const ErrorData *error, BatchRow *rows, int nrows);
 extern bool worker_make_batch(WorkerVectorizer *v);
 extern WorkerBatch *worker_split_batch(WorkerBatch *batch, int from, int to);
 extern void worker_drop_batch(WorkerBatch *batch);

@@ -389,10 +389,12 @@ static void
 write_failed(WorkerBatch *batch, ErrorData *error)
 {
 	WorkerVectorizer *v = batch->vectorizer;
+	bool		doubted = worker_doubt_names(v, error, batch->rows, batch->nrows);
 
-	if (worker_passing_error(error))
+	if (doubted || worker_passing_error(error))
 	{
-		worker_note_error(v, error->message);
+		if (!doubted)
+			worker_note_error(v, error->message);
 		FreeErrorData(error);
 		return;					/* again at write_at */
 	}

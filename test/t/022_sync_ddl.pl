@@ -84,6 +84,41 @@ sub chunks_in_step
 	is(sql('SELECT count(embedding) FROM years'), '100', 'none of them');
 }
 
+# ---- names that our SQL is written with -------------------------------------------------------
+# Commands that lock nothing of the table.  The rows after each are read by plans that were made before it.
+{
+	sql(q{CREATE SCHEMA kinds; CREATE SCHEMA house; CREATE TYPE kinds.mood AS ENUM ('glad', 'sad'); CREATE DOMAIN kinds.number AS int;
+		CREATE TABLE house.feelings (mood kinds.mood, n kinds.number, body text, PRIMARY KEY (mood, n)); INSERT INTO house.feelings SELECT 'sad', i, 'word word ' || i FROM generate_series(1, 3) i});
+	VecsyncNode::vectorizer($node, $service, 'house.feelings', 'body', q{name => 'feelings'});
+	VecsyncNode::vectorizer($node, $service, 'house.feelings', 'body', q{name => 'pieces', chunking => '{"method": "words", "size": 3}'});
+	my ($view, $table) = split /\|/, sql(q{SELECT content_view, chunk_table FROM vecsync.vectorizer WHERE name = 'pieces'});
+	s/^house\.// for $view, $table;
+	my $searcher = VecsyncNode::session($node);
+	my $n = 0;
+	for my $case ([ 'no command', 'SELECT' ], [ 'ALTER TYPE RENAME', 'ALTER TYPE kinds.mood RENAME TO humour' ], [ 'ALTER DOMAIN RENAME', 'ALTER DOMAIN kinds.number RENAME TO counter' ],
+		[ 'ALTER TYPE SET SCHEMA', 'ALTER TYPE kinds.humour SET SCHEMA public' ], [ 'ALTER SCHEMA RENAME of a type', 'ALTER SCHEMA kinds RENAME TO sorts' ],
+		[ 'ALTER SCHEMA RENAME of the table', 'ALTER SCHEMA house RENAME TO home' ], [ 'the view of the content', "ALTER VIEW home.$view SET SCHEMA sorts" ],
+		[ 'the table of the chunks', "ALTER TABLE home.$table SET SCHEMA sorts; ALTER TABLE sorts.$table RENAME TO bits" ])
+	{
+		$n++;
+		my $house = sql(q{SELECT relnamespace::regnamespace FROM pg_class WHERE relname = 'feelings'});
+		# one round first, so that every plan has been made
+		sql("UPDATE $house.feelings SET body = body || ' before'; DELETE FROM $house.feelings WHERE n = 3; INSERT INTO $house.feelings VALUES ('sad', 3, 'new before $n')");
+		step('feelings') && step('pieces') or die;
+		is($searcher->query_safe(q{SELECT count(*) FROM vecsync.search('feelings', 'word') a, vecsync.search('pieces', 'word') b}), '9', "$case->[0]: searched before");
+		# in one transaction, so that the worker comes after both
+		my $after = $n < 6 ? $house : 'home';
+		sql("BEGIN; $case->[1]; UPDATE $after.feelings SET body = 'after $n ' || n WHERE n < 3; DELETE FROM $after.feelings WHERE n = 3; INSERT INTO $after.feelings VALUES ('sad', 3, 'new after $n'); COMMIT");
+		ok(step('feelings') && step('pieces'), "$case->[0]: settled");
+		is(sql('SELECT count(*) FROM vecsync.failed'), '0', 'no change has failed');
+		VecsyncNode::in_step($node, "$after.feelings", 'body', 'changes are followed');
+		is(sql(q{SELECT string_agg(chunk, ', ' ORDER BY chunk) FROM } . ($n < 8 ? "$after.$table" : 'sorts.bits')), "after $n 1, after $n 2, new after $n", 'in chunks, too');
+		is($searcher->query_safe(q{SELECT count(*) FROM vecsync.search('feelings', 'word') a, vecsync.search('pieces', 'word') b}), '9', 'and searched in the same session');
+	}
+	$searcher->quit;
+	sql('DROP TABLE home.feelings CASCADE; DROP SCHEMA sorts, home CASCADE; DROP TYPE humour');
+}
+
 # ---- new types ----------------------------------------------------------------------
 sql(q{CREATE TABLE t (id int PRIMARY KEY, ns text DEFAULT 'x', body text, price numeric(8, 1), note text);
 	INSERT INTO t SELECT i, 'x', 'words of text number ' || i, i + 0.5, 'note' FROM generate_series(1, 200) i});
