@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
@@ -37,8 +38,31 @@ PG_FUNCTION_INFO_V1(vectorizer_resync);
 PG_FUNCTION_INFO_V1(vectorizer_sweep);
 PG_FUNCTION_INFO_V1(vectorizer_key_columns);
 
-/* Numbers that this session has drawn and not used: nobody takes one that is another's, or to come. */
+/*
+ * Numbers that this transaction has drawn and not used: nobody takes one that is another's, or to come.  In
+ * TopTransactionContext.
+ */
 static List *reserved = NIL;
+
+static void
+forget_reserved(XactEvent event, void *arg)
+{
+	reserved = NIL;
+}
+
+static void
+reserve(int vectorizer)
+{
+	static bool registered = false;
+	MemoryContext old;
+
+	if (!registered)
+		RegisterXactCallback(forget_reserved, NULL);
+	registered = true;
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	reserved = lappend_int(reserved, vectorizer);
+	MemoryContextSwitchTo(old);
+}
 
 static void
 check_owner(Oid relid)
@@ -85,7 +109,6 @@ vectorizer_reserve(PG_FUNCTION_ARGS)
 	char		relkind = get_rel_relkind(relid);
 	int			nkeys;
 	int			id;
-	MemoryContext old;
 
 	if (relkind == '\0')
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE),
@@ -116,9 +139,7 @@ vectorizer_reserve(PG_FUNCTION_ARGS)
 				errhint("Add one with ALTER TABLE ... ADD PRIMARY KEY."));
 	id = (int) nextval_internal(get_relname_relid("vectorizer_id_seq", get_namespace_oid("vecsync", false)),
 								false);
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	reserved = lappend_int(reserved, id);
-	MemoryContextSwitchTo(old);
+	reserve(id);
 	PG_RETURN_INT32(id);
 }
 

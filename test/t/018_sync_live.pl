@@ -89,6 +89,20 @@ sql(q{UPDATE quiet SET body = body || '!' WHERE id = 1});
 ok(VecsyncNode::settle($node, 'quiet'), 'a change');
 is(sql($lag), 'f|f|5', 'has one');
 
+# a row that changes while the vector of its last change is on its way
+sql(q{CREATE TABLE again (id int PRIMARY KEY, body text); INSERT INTO again VALUES (1, 'first')});
+VecsyncNode::vectorizer($node, $service, 'again', 'body');
+ok(VecsyncNode::settle($node, 'again'), 'again: worked off');
+$service->scenario(dims => 4, rules => [ { when => { request => 1 }, hang => 1 } ]);
+sql(q{UPDATE again SET body = 'second'});
+ok($service->wait_for(sub { $_[0]->{hanging} == 1 }), 'a change under way');
+sql(q{BEGIN; DELETE FROM again; INSERT INTO again VALUES (1, 'second'); COMMIT});
+sql('SELECT pg_sleep(2)');
+$service->release;
+ok(VecsyncNode::settle($node, 'again'), 'again: worked off twice');
+is($service->stats->{requests}, 2, 'and embedded twice');
+is(sql(q{SELECT lag_p50_ms >= 2000 FROM vecsync.status WHERE vectorizer = 'again'}), 't', 'the second change has waited since it came');
+
 # ---- a request at a time --------------------------------------------------------------------------
 $service->scenario(dims => 4, rules => [ { hang => 1 } ]);
 sql(q{SELECT vecsync.alter_model('m', '{"max_inflight": 1}'); SELECT vecsync.resync('t', force => true)});

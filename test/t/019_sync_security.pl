@@ -334,6 +334,8 @@ my $register = sub { return login('mallory', "SELECT vecsync._register_vectorize
 like($register->('vecsync._reserve_vectorizer(\'mallory.trap\')', q{'{"size": "x"}'}), qr/ERROR.*"size" of chunking must be a number/, 'no chunking that nobody can read');
 like($register->('vecsync._reserve_vectorizer(\'mallory.trap\')', q{'[]'}), qr/ERROR.*must be a JSON object/, 'of whatever form');
 like($register->($_, 'NULL'), qr/ERROR.*has not been reserved/, "nor a number that is not one's own: $_") for -1, 1, 2147483647, sql('SELECT last_value + 1 FROM vecsync.vectorizer_id_seq');
+like(login('mallory', "SELECT vecsync._reserve_vectorizer('mallory.trap') AS mine \\gset\nSELECT vecsync._register_vectorizer(:mine, 'odd', 'mallory.trap', 'm', 'body', 'mallory.shows', 'cosine', NULL, NULL, false)"),
+	qr/ERROR.*has not been reserved/, 'nor one of an earlier transaction');
 cmp_ok(sql('SELECT count(*) FROM vecsync.status'), '>', 3, 'the status is there for all');
 
 $service->stop;
