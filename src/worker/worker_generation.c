@@ -200,9 +200,9 @@ drop_retired(Retired *r)
 	Step		step = {.sql = "SELECT vecsync._drop_retired($1)", .id = r->id};
 	ErrorData  *error;
 
-	r->due = worker_from_now(HORIZON_RETRY_MS);
 	if (!worker_begin("dropping a generation"))
 		return;
+	r->due = worker_from_now(HORIZON_RETRY_MS);
 	error = try_step(&step, r->source);
 	if (error != NULL)
 	{

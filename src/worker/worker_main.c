@@ -94,14 +94,26 @@ leave(void)
 
 /* ---- one turn ---------------------------------------------------------------------- */
 
+/* False: not now. */
+static bool
+begin_or_leave(const char *activity)
+{
+	if (worker_begin(activity))
+		return true;
+	if (MyWorker->gone)
+		leave();
+	return false;
+}
+
 static void
 read_queue(void)
 {
-	if (!worker_begin("reading the queue"))
-		leave();
+	if (!begin_or_leave("reading the queue"))
+		return;
 	worker_config_load();
 	MyWorker->more_to_read = queue_window_read(MyWorker->window, worker_poll_interval);
 	worker_commit();
+	MyWorker->queue_read_at = GetCurrentTimestamp();
 }
 
 static int
@@ -174,8 +186,8 @@ make_batch(Kind kind, TimestampTz *when)
 
 		if (!vanished && !wants_batch(v, kind, now, when))
 			continue;
-		if (!worker_begin(vanished ? "looking for rows that went" : "reading rows"))
-			leave();
+		if (!begin_or_leave(vanished ? "looking for rows that went" : "reading rows"))
+			return false;
 		if (worker_config_load())
 		{
 			/* v may be gone */
@@ -354,6 +366,11 @@ work(void)
 		when = DT_NOEND;
 		CHECK_FOR_INTERRUPTS();
 		worked = take_answers();
+		if (worker_held_up(&when))
+		{
+			exchange(&when);
+			return when;
+		}
 		worked |= write_batch(KIND_LIVE, &when);
 		worked |= make_batch(KIND_LIVE, &when);
 		exchange(&when);
@@ -429,9 +446,14 @@ worker_setup(void)
 	if (GetConfigOption("transaction_timeout", true, false) != NULL)	/* since 17 */
 		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 
-	(void) pg_atomic_exchange_u32(&MyWorker->slot->rows_changed, 0);
-	if (!worker_begin("starting"))
-		leave();
+	for (;;)
+	{
+		(void) pg_atomic_exchange_u32(&MyWorker->slot->rows_changed, 0);
+		if (begin_or_leave("starting"))
+			break;
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(WORKER_LOCKED_RETRY_MS * 1000L);
+	}
 	MyWorker->default_search_path = default_search_path(search_path);
 	/* texts are converted to UTF-8 outside transactions: that works for the client's encoding only */
 	SetConfigOption("client_encoding", "UTF8", PGC_USERSET, PGC_S_SESSION);
@@ -452,15 +474,16 @@ static void
 wait_for_work(TimestampTz when)
 {
 	long		timeout = queue_window_open(MyWorker->window) ? OPEN_POLL_MS : worker_poll_interval * 1000L;
+	bool		held_up = worker_held_up(&when);
 	long		unread = unread_ms();
 
 	if (when != DT_NOEND)
 		timeout = Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when));
-	if (unread > 0)
+	if (unread > 0 && !held_up)
 		timeout = Min(timeout, unread);
-	MyWorker->slot->asleep = unread == 0;
+	MyWorker->slot->asleep = unread == 0 && !held_up;
 	pg_memory_barrier();
-	if (!rows_to_read())
+	if (held_up || !rows_to_read())
 	{
 		DEBUG_POINT("worker_waits");
 		(void) http_client_wait(MyWorker->client, timeout, PG_WAIT_EXTENSION);
@@ -489,7 +512,7 @@ worker_loop(void)
 {
 	for (;;)
 	{
-		TimestampTz when;
+		TimestampTz when = DT_NOEND;
 
 		CHECK_FOR_INTERRUPTS();
 		leave_if_clock_was_set();
@@ -502,17 +525,16 @@ worker_loop(void)
 			if (!worker_enabled)
 				proc_exit(0);
 		}
-		if (reading_due())
+		if (reading_due() && !worker_held_up(&when))
 		{
 			/* what commits from here on is for the next time */
 			(void) pg_atomic_exchange_u32(&MyWorker->slot->rows_changed, 0);
 			read_queue();
-			MyWorker->queue_read_at = GetCurrentTimestamp();
 		}
-		if (worker_log_due(GetCurrentTimestamp()))
+		if (worker_log_due(GetCurrentTimestamp()) && !worker_held_up(&when))
 			worker_log_expire();
 		when = work();
-		if (!wanted_outside())
+		if (worker_held_up(&when) || !wanted_outside())
 			wait_for_work(when);
 	}
 }

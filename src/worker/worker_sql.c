@@ -5,12 +5,15 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "pgstat.h"
+#include "storage/lmgr.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
@@ -18,25 +21,120 @@
 
 #include "worker/worker_state.h"
 
+/* How long, at most, until we look again whether somebody still has a table of ours to himself. */
+#define HELD_UP_MAX_MS	1000
+
+/* ---- our own tables --------------------------------------------------------------- */
+
+/* What transactions of the worker read and write, and how. */
+static const struct
+{
+	const char *name;
+	LOCKMODE	mode;
+}			own_tables[] = {
+	{"model", AccessShareLock},
+	{"secret", AccessShareLock},
+	{"vectorizer", AccessShareLock},
+	{"queue", RowExclusiveLock},
+	{"dead_letter", RowExclusiveLock},
+	{"digest", RowExclusiveLock},
+	{"operation_batch", RowExclusiveLock},
+};
+
+/* False: somebody has one of them to himself, and we do not wait. */
+static bool
+lock_own_tables_now(void)
+{
+	Oid			schema = get_namespace_oid("vecsync", false);
+
+	for (int i = 0; i < lengthof(own_tables); i++)
+	{
+		Oid			relid = get_relname_relid(own_tables[i].name, schema);
+
+		/* an installation not yet updated lacks some */
+		if (OidIsValid(relid) && !ConditionalLockRelationOid(relid, own_tables[i].mode))
+			return false;
+	}
+	return true;
+}
+
+/* The same, but stand in line for as long as lock_timeout lets us: VACUUM gives way to who does. */
+static void
+lock_own_tables(void *arg)
+{
+	Oid			schema = get_namespace_oid("vecsync", false);
+
+	for (int i = 0; i < lengthof(own_tables); i++)
+	{
+		Oid			relid = get_relname_relid(own_tables[i].name, schema);
+
+		if (OidIsValid(relid))
+			LockRelationOid(relid, own_tables[i].mode);
+	}
+}
+
+/*
+ * VACUUM FULL or REINDEX of a large table of ours takes as long as it takes.  All that the transaction needs
+ * is locked before it locks anything of others, so that nobody waits for us who wait.  When this fails the
+ * transaction must end.
+ */
+static bool
+own_tables_locked(void)
+{
+	ErrorData  *error;
+
+	if (lock_own_tables_now() || (error = worker_try(lock_own_tables, NULL)) == NULL)
+	{
+		MyWorker->held_up_until = 0;
+		MyWorker->held_up_times = 0;
+		return true;
+	}
+	if (!worker_passing_error(error))
+		ThrowErrorData(error);
+	FreeErrorData(error);
+	MyWorker->held_up_until = worker_from_now(Min(WORKER_LOCKED_RETRY_MS << Min(MyWorker->held_up_times++, 10),
+												  HELD_UP_MAX_MS));
+	return false;
+}
+
+bool
+worker_held_up(TimestampTz *when)
+{
+	if (MyWorker->held_up_until <= GetCurrentTimestamp())
+		return false;
+	*when = Min(*when, MyWorker->held_up_until);
+	return true;
+}
+
+/* ---- transactions ------------------------------------------------------------------ */
+
+/* Is this still the extension that all that we know is about? */
+static bool
+same_extension(void)
+{
+	Oid			extension = catalog_extension();
+
+	if (!OidIsValid(MyWorker->extension))
+		MyWorker->extension = extension;
+	MyWorker->replaced = OidIsValid(extension) && extension != MyWorker->extension;
+	return OidIsValid(extension) && !MyWorker->replaced;
+}
+
 bool
 worker_begin(const char *activity)
 {
-	Oid			extension;
-
 	pgstat_report_activity(STATE_RUNNING, activity);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	extension = catalog_extension();
-	if (!OidIsValid(MyWorker->extension))
-		MyWorker->extension = extension;
-	MyWorker->replaced = OidIsValid(extension) && extension != MyWorker->extension;
-	if (!OidIsValid(extension) || MyWorker->replaced)
+	MyWorker->gone = !same_extension();
+	if (MyWorker->gone || !own_tables_locked())
 	{
 		PopActiveSnapshot();
 		CommitTransactionCommand();
+		MemoryContextSwitchTo(WorkerContext);
 		pgstat_report_activity(STATE_IDLE, NULL);
-		MyWorker->queue_read_at = 0;	/* the next turn reads the queue, and leaves */
+		MyWorker->queue_read_at = 0;	/* the next turn reads the queue, or leaves */
 		return false;
 	}
 	SPI_connect();

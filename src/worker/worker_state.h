@@ -149,6 +149,9 @@ typedef struct Worker
 	WorkerDatabase *slot;
 	Oid			extension;		/* that all of this is about */
 	bool		replaced;		/* there is another one now */
+	bool		gone;			/* it is not there any more, or replaced */
+	TimestampTz held_up_until;	/* somebody has a table of ours to himself: when to look again; or 0 */
+	int			held_up_times;	/* in a row */
 	HttpClient *client;
 	QueueWindow *window;
 	dlist_head	models;
@@ -191,9 +194,11 @@ extern bool worker_lock_source(WorkerVectorizer *v);
  * Begin and end a transaction of the worker; inside, SPI is connected and the
  * search_path is ours.  worker_begin returns false, with nothing begun, when the
  * extension is gone, or dropped and made again: its numbers begin anew, so nothing
- * that the process knows is worth anything.
+ * that the process knows is worth anything.  And when somebody has a table of
+ * ours to himself: then worker_held_up says so until the time to try again.
  */
 extern bool worker_begin(const char *activity);
+extern bool worker_held_up(TimestampTz *when);
 extern void worker_commit(void);
 
 /* Run statements as the table's owner, with the database's own search_path.  An error's rollback ends it. */

@@ -186,7 +186,8 @@ worker_sweep(TimestampTz *when)
 	v = sweep->v;
 	if (!worker_begin("looking for digests of rows that went"))
 	{
-		worker_sweep_end(v);
+		if (MyWorker->gone)
+			worker_sweep_end(v);
 		return false;
 	}
 	(void) worker_config_load();

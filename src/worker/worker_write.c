@@ -452,7 +452,8 @@ worker_write_batch(WorkerBatch *batch)
 
 	if (!worker_begin("writing vectors"))
 	{
-		worker_drop_batch(batch);
+		if (MyWorker->gone)
+			worker_drop_batch(batch);
 		return;
 	}
 	/* may drop the vectorizer and with it the batch */

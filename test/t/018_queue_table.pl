@@ -188,6 +188,33 @@ sql(q{ALTER TABLE t DISABLE TRIGGER ALL; UPDATE t SET body = 'in secret' WHERE i
 in_step('an entry of another origin', 't');
 VecsyncNode::set($node, 'vecsync.poll_interval', '1h');
 
+# ---- somebody has it to himself for long -------------------------------------------------------------
+# As VACUUM FULL or REINDEX of a large table has: longer than the worker waits for any lock.
+{
+	my $pid = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'vecsync worker'};
+	my $worker = sql($pid);
+	my $holder = VecsyncNode::session($node);
+	my $log = -s $node->logfile;
+	my $n = 0;
+	for my $table (qw(queue digest operation_batch))
+	{
+		$n++;
+		$service->scenario(dims => 2, rules => [ { when => { request => 1 }, hang => 1 } ]);
+		sql("UPDATE u SET body = 'held up $n' WHERE id = 1");
+		ok($service->wait_for(sub { $_[0]->{hanging} == 1 }), "$table: a change on its way");
+		$holder->query_safe("BEGIN; LOCK TABLE vecsync.$table IN ACCESS EXCLUSIVE MODE");
+		$service->release;
+		# whoever is to write stands in line, now and then
+		ok(VecsyncNode::poll($node, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'vecsync.$table'::regclass", '1'), "$table: the worker wants it");
+		sql('SELECT pg_sleep(1)');
+		$holder->query_safe('COMMIT');
+		in_step("$table was locked", 'u');
+	}
+	$holder->quit;
+	is(sql($pid), $worker, 'the worker has waited');
+	unlike(substr(slurp_file($node->logfile), $log), qr/lock timeout|exited with|ERROR|FATAL/, 'and said nothing');
+}
+
 # ---- without the library --------------------------------------------------------------------------------
 $node->append_conf('postgresql.conf', q{shared_preload_libraries = ''});
 $node->restart;
