@@ -400,7 +400,8 @@ write_cursor(QueueWindow *window, Backfill *scan)
 	values[2] = PointerGetDatum(scan->cursor);
 	values[3] = Int32GetDatum((int32) Min(scan->done_rows, PG_INT32_MAX));
 	if (update_entry(window, scan->entry,
-					 "UPDATE vecsync.queue SET keys = $3, rows = greatest(rows - $4, 0)"
+					 "UPDATE vecsync.queue SET keys = $3,"
+					 " rows = CASE WHEN rows < 0 THEN rows ELSE greatest(rows - $4, 0) END"
 					 " WHERE ctid = $1 AND seq = $2 RETURNING ctid", 4, types, values))
 		scan->done_rows = 0;
 }

@@ -140,7 +140,8 @@ extern void worker_guard_secret(struct CatalogModel *model, MemoryContext contex
  * Rows of a table with its partitions, and those that have a value in the column
  * (NULL: in none), by the active snapshot.  None of the owner's code runs, and
  * nothing is waited for.  The rows of a large table, or of one that somebody has
- * a part of to himself, are estimated, and *filled is -1.
+ * (a part of) to himself, are estimated, and *filled is -1; so is the result when
+ * nothing is known of them.
  */
 extern int64 worker_count_rows(Oid source, const char *column, int64 *filled);
 

@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/tableam.h"
 #include "access/xlog.h"
@@ -23,6 +24,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "base/compat.h"
 #include "worker/worker.h"
@@ -73,35 +75,69 @@ has_rows(Relation rel)
 		!(rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED && RecoveryInProgress());
 }
 
+/* Rows of a table when it was last vacuumed or analyzed; less than 0: it never was. */
+static double
+remembered_rows(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	double		rows = 0;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		rows = ((Form_pg_class) GETSTRUCT(tuple))->reltuples;
+		ReleaseSysCache(tuple);
+	}
+	return rows;
+}
+
+/* Of a table that cannot be looked at, or a part.  What is not known of a part is not known of the whole. */
+static void
+add_remembered(Oid relid, double *rows)
+{
+	double		part = remembered_rows(relid);
+
+	*rows = part < 0 || *rows < 0 ? -1 : *rows + part;
+}
+
 /*
  * Rows of a table with its partitions as the planner sees them, by their present size, whether they were ever
- * analyzed or not; and the blocks.  False when somebody has one of them to himself, which is left out.
+ * analyzed or not; and the blocks.  False when somebody has one of them to himself: that one has the rows
+ * that it had when it was last analyzed; *rows is -1 if it never was.
  */
 static bool
 estimate(Oid relid, double *rows, double *blocks)
 {
-	bool		busy = false;
+	bool		whole_busy = false;
+	bool		any_busy = false;
+	List	   *list = parts(relid, &whole_busy);
 	ListCell   *lc;
 
 	*rows = *blocks = 0;
-	foreach(lc, parts(relid, &busy))
+	if (whole_busy)
+		add_remembered(relid, rows);
+	foreach(lc, list)
 	{
+		bool		busy = false;
 		Relation	rel = open_unless_locked(lfirst_oid(lc), &busy);
 		BlockNumber part_blocks;
 		double		part_rows;
 		double		visible;
 
+		if (busy && RELKIND_HAS_TABLE_AM(get_rel_relkind(lfirst_oid(lc))))
+			add_remembered(lfirst_oid(lc), rows);
+		any_busy |= busy;
 		if (rel == NULL)
 			continue;
 		if (has_rows(rel))
 		{
 			estimate_rel_size(rel, NULL, &part_blocks, &part_rows, &visible);
-			*rows += part_rows;
+			if (*rows >= 0)
+				*rows += part_rows;
 			*blocks += part_blocks;
 		}
 		relation_close(rel, AccessShareLock);
 	}
-	return !busy;
+	return !whole_busy && !any_busy;
 }
 
 /* The column of one table or partition to look at, or InvalidAttrNumber when it is not as expected. */
@@ -175,6 +211,8 @@ worker_count_rows(Oid source, const char *column, int64 *filled)
 		count(source, &(Wanted) {.column = column}, &counted, filled))
 		return counted;
 	*filled = -1;
+	if (rows < 0)
+		return -1;
 	/* statistics may say anything */
 	return rows < PG_INT32_MAX * 1e6 ? (int64) rows : (int64) (PG_INT32_MAX * 1e6);
 }

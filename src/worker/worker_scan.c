@@ -65,12 +65,15 @@ scan_rows(void *arg)
 	WorkerVectorizer *v = s->v;
 	ArrayType **keys;
 	int			nkeys;
+	int64		rows = -1;
 	int64		filled;
 
 	keys = worker_scan_keys(v, s->scan->after, &nkeys);
 	/* from here on nothing fails that would be rolled back alone, with the entry where it was */
 	if (!s->scan->counted)
-		queue_window_scan_count(v->source, worker_count_rows(v->def->source, NULL, &filled));
+		rows = worker_count_rows(v->def->source, NULL, &filled);
+	if (rows >= 0)
+		queue_window_scan_count(v->source, rows);
 	queue_window_scan_chunk(v->source, keys, nkeys, nkeys < WORKER_SCAN_ROWS);
 }
 

@@ -107,7 +107,8 @@ read_progress(int vectorizer)
 
 /*
  * Rows of the table and rows that have a vector: counted, or of a large table estimated, and then
- * 'embedded' is -1.  A place of vectors that is gone, or not as it was made, has none: a snapshot may show a
+ * 'embedded' is -1; 'rows', too, when nothing is known of a table that somebody has to himself.
+ * A place of vectors that is gone, or not as it was made, has none: a snapshot may show a
  * vectorizer that has been dropped since, and its owner does with it as he likes.
  */
 static void
@@ -213,6 +214,8 @@ status_row(const CatalogVectorizer *v, Waiting waiting, ReturnSetInfo *rsinfo)
 		pending = Max(pending, rows);
 	/* a scan may have more rows than were estimated, so nothing is done before its entry is gone */
 	pending = Max(pending - p.partial_rows, waiting.entries > 0 ? 1 : 0);
+	nulls[4] = rows < 0;
+	nulls[5] = rows < 0 && embedded < 0;
 	if (embedded < 0)
 		embedded = Max(0, rows - pending);
 
