@@ -127,6 +127,9 @@ extern void catalog_note_type_named(Oid type);
 /* Returns NULL (and *nkeys = 0) for a table without a usable primary key. */
 extern CatalogKeyColumn *catalog_key_columns(Oid relid, int *nkeys);
 
+/* key_type.c: an error if values of one of these columns' types have not always the same text. */
+extern void catalog_check_key_types(Oid source, CatalogKeyColumn *keys, int nkeys);
+
 /* An error unless the source has a primary key, and the one that the content view was made for. */
 extern void catalog_check_keys(const CatalogVectorizer *v, CatalogKeyColumn *keys, int nkeys);
 

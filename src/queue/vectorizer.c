@@ -107,6 +107,7 @@ vectorizer_reserve(PG_FUNCTION_ARGS)
 {
 	Oid			relid = PG_GETARG_OID(0);
 	char		relkind = get_rel_relkind(relid);
+	CatalogKeyColumn *keys;
 	int			nkeys;
 	int			id;
 
@@ -130,13 +131,14 @@ vectorizer_reserve(PG_FUNCTION_ARGS)
 				errmsg("table \"%s\" has inheritance children", get_rel_name(relid)),
 				errdetail("Changes of rows in the children would not be noticed."),
 				errhint("Use partitions, or a vectorizer for each of the children."));
-	(void) catalog_key_columns(relid, &nkeys);
+	keys = catalog_key_columns(relid, &nkeys);
 	if (nkeys == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("table \"%s\" has no primary key", get_rel_name(relid)),
 				errdetail("A vectorizer follows its rows by their primary key."),
 				errhint("Add one with ALTER TABLE ... ADD PRIMARY KEY."));
+	catalog_check_key_types(relid, keys, nkeys);
 	id = (int) nextval_internal(get_relname_relid("vectorizer_id_seq", get_namespace_oid("vecsync", false)),
 								false);
 	reserve(id);

@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
@@ -192,6 +193,20 @@ find_metric(const char *name)
 	return NULL;
 }
 
+/*
+ * A key column's value for its JSON form.  An extension's type may have a cast to JSON, and none back: its
+ * text serves both ways.
+ */
+static char *
+json_value(Oid type, int column)
+{
+	type = getBaseType(type);
+	if (type >= FirstNormalObjectId && get_typtype(type) == TYPTYPE_BASE &&
+		!OidIsValid(get_element_type(type)))
+		return psprintf("pg_catalog.concat(r.k%d)", column);
+	return psprintf("r.k%d", column);
+}
+
 static void
 describe_keys(SearchSource *source)
 {
@@ -214,7 +229,8 @@ describe_keys(SearchSource *source)
 
 		appendStringInfo(&columns, "%ss.%s AS k%d", comma, name, i + 1);
 		appendStringInfo(&order, "%ss.%s", comma, name);
-		appendStringInfo(&json, "%s%s, r.k%d", comma, quote_literal_cstr(source->keys[i].name), i + 1);
+		appendStringInfo(&json, "%s%s, %s", comma, quote_literal_cstr(source->keys[i].name),
+						 json_value(source->keys[i].type, i + 1));
 		appendStringInfo(&content, "%st.k%d %s r.k%d", i > 0 ? " AND " : "", i + 1, source->keys[i].equal,
 						 i + 1);
 	}

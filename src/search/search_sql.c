@@ -12,6 +12,7 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -43,33 +44,56 @@ scalar_text(Jsonb *value)
 	return JsonbToCString(NULL, &value->root, VARSIZE(value));
 }
 
-/* The text of one key column in a key: {"id": 5}, or the bare value of a key of one column. */
-static char *
-key_text(SearchSource *source, Jsonb *key, int column)
+/* The value of one key column in a key: {"id": 5}, or the bare value of a key of one column; or NULL. */
+static Jsonb *
+key_value(SearchSource *source, Jsonb *key, int column)
 {
-	char	   *text = NULL;
+	const char *name = source->keys[column].name;
+	JsonbValue	buffer;
+	JsonbValue *v;
 
-	if (JB_ROOT_IS_OBJECT(key))
-	{
-		const char *name = source->keys[column].name;
-		JsonbValue	buffer;
-		JsonbValue *v = getKeyJsonValueFromContainer(&key->root, name, strlen(name), &buffer);
-
-		text = v ? scalar_text(JsonbValueToJsonb(v)) : NULL;
-	}
-	else if (source->nkeys == 1)
-		text = scalar_text(key);
-	if (text == NULL)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("%s is no key of table \"%s\"", JsonbToCString(NULL, &key->root, VARSIZE(key)),
-					   get_rel_name(source->def->source)),
-				errhint("A key is a JSON object with the columns of the primary key, as search returns it, "
-						"or the value alone when there is one column."));
-	return text;
+	if (!JB_ROOT_IS_OBJECT(key))
+		return source->nkeys == 1 ? key : NULL;
+	v = getKeyJsonValueFromContainer(&key->root, name, strlen(name), &buffer);
+	return v ? JsonbValueToJsonb(v) : NULL;
 }
 
-/* s.a = '...'::type AND ...; without the modifiers of the columns, which would cut a value to fit. */
+/* What JSON has a form of its own for. */
+static bool
+structured_type(Oid type)
+{
+	return OidIsValid(get_element_type(type)) || get_typtype(type) == TYPTYPE_COMPOSITE;
+}
+
+/*
+ * One key column's value as SQL, without the modifiers of the column, which would cut it to fit.  As search
+ * returns keys: arrays and composite values in their JSON form; any value but a jsonb by its text, too, as
+ * other functions show it.  NULL when it is none.
+ */
+static char *
+key_sql(Jsonb *value, Oid type)
+{
+	char	   *type_name = filter_type_name(type);
+	char	   *text;
+	char	   *json;
+	JsonbValue	scalar;
+
+	if (value == NULL)
+		return NULL;
+	text = scalar_text(value);
+	json = JsonbToCString(NULL, &value->root, VARSIZE(value));
+	if (type == JSONBOID)
+		return psprintf("%s::pg_catalog.jsonb", quote_literal_cstr(json));
+	if (text != NULL &&
+		(!structured_type(type) || (filter_scalar(value, &scalar) && scalar.type == jbvString)))
+		return psprintf("%s::%s", quote_literal_cstr(text), type_name);
+	if (JB_ROOT_IS_SCALAR(value) || !structured_type(type))
+		return NULL;
+	return psprintf("(SELECT x.v FROM pg_catalog.jsonb_to_record(%s::pg_catalog.jsonb) AS x(v %s))",
+					quote_literal_cstr(psprintf("{\"v\": %s}", json)), type_name);
+}
+
+/* s.a = '...'::type AND ... */
 char *
 search_key_condition(SearchSource *source, Jsonb *key)
 {
@@ -77,10 +101,19 @@ search_key_condition(SearchSource *source, Jsonb *key)
 
 	initStringInfo(&sql);
 	for (int i = 0; i < source->nkeys; i++)
-		appendStringInfo(&sql, "%ss.%s %s %s::%s", i > 0 ? " AND " : "",
-						 quote_identifier(source->keys[i].name), source->keys[i].equal,
-						 quote_literal_cstr(key_text(source, key, i)),
-						 filter_type_name(getBaseType(source->keys[i].type)));
+	{
+		char	   *value = key_sql(key_value(source, key, i), getBaseType(source->keys[i].type));
+
+		if (value == NULL)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("%s is no key of table \"%s\"", JsonbToCString(NULL, &key->root, VARSIZE(key)),
+						   get_rel_name(source->def->source)),
+					errhint("A key is a JSON object with the columns of the primary key, as search returns "
+							"it, or the value alone when there is one column."));
+		appendStringInfo(&sql, "%ss.%s %s %s", i > 0 ? " AND " : "", quote_identifier(source->keys[i].name),
+						 source->keys[i].equal, value);
+	}
 	return sql.data;
 }
 

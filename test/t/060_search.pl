@@ -99,6 +99,43 @@ is(sql(q{SELECT s.score = 1 AND body = 'body 9' FROM vecsync.search('odd; "name'
 	JOIN "odd "" Name" o ON key = jsonb_build_object('a b', "a b", 'c''d', "c'd", 'from', "from")}), 't', 'a key of three columns, odd names');
 is(sql(q{SELECT count(*) FROM vecsync.search('odd; "name''', query_key => (SELECT key FROM vecsync.search('odd; "name''', 'body 9', top_k => 1)), top_k => 100)}), '49', 'by that key');
 
+# Keys come back as they were given, whatever their types: as JSON that search returns, and as the text that other functions show.
+sql(q{CREATE TYPE place AS (shelf text, n int, at timestamptz); CREATE DOMAIN trail AS int[] CHECK (VALUE <> '{42}')});
+for my $case ([ 'int[]', '{1,2}' ], [ 'int[]', '{}' ], [ 'text[]', '{a,NULL,"b \"c\""}' ], [ 'int[]', '{{1,2},{3,4}}' ], [ 'trail', '{7}' ], [ 'place', '("a ""b""",,2026-01-02 03:04:05+00)' ],
+	[ 'place[]', '{"(a,1,)","(b,,2026-01-02 03:04:05+00)"}' ], [ 'jsonb', '{"id": [1, "x", null], "b": 1.50}' ], [ 'jsonb', '"text"' ], [ 'jsonb', '[]' ], [ 'jsonb', '1' ], [ 'jsonb', 'null' ],
+	[ 'int4range', '[1,5)' ], [ 'bytea', '\x00ff' ], [ 'boolean', 'true' ], [ 'numeric(5,2)', '1.50' ], [ 'interval', '1 day 02:00' ])
+{
+	my ($type, $value) = @$case;
+	my ($literal) = $value =~ s/'/''/gr;
+	sql("CREATE TABLE typed (id $type PRIMARY KEY, body text); INSERT INTO typed SELECT '$literal', 'one'");
+	VecsyncNode::vectorizer($node, $service, 'typed', 'body', q{index => '{"method": "none"}'});
+	ok(VecsyncNode::settle($node, 'typed'), "a key of type $type: $value");
+	my $key = sql(q{SELECT key FROM vecsync.search('typed', 'one')});
+	isnt($key, '', "is found as $key");
+	(my $quoted = $key) =~ s/'/''/g;
+	is(sql("SELECT count(*) FROM vecsync.search('typed', 'one', exclude => ARRAY['$quoted'::jsonb])"), '0', 'and excluded by that');
+	is(sql("SELECT count(*) FROM vecsync._vectors('typed', ARRAY['$quoted'::jsonb], NULL)"), '1', 'its vector is found');
+	is($node->psql('postgres', "SELECT vecsync.similar('typed', '$quoted')"), 0, 'what is like it is asked for');
+	is(sql(q{SELECT count(*) FROM typed, vecsync.search('typed', 'one', exclude => ARRAY[jsonb_build_object('id', typed.id::text)])}), '0', 'also by its text') if $type ne 'jsonb';
+	is(sql(qq{SELECT count(*) FROM vecsync.search('typed', 'one', exclude => ARRAY[('$quoted'::jsonb)->'id'])}), '0', 'also bare') if $type !~ /^(place|jsonb)$/;
+	sql('DROP TABLE typed CASCADE');
+}
+fails(q{SELECT * FROM vecsync.search('docs', query_key => '{"id": [1]}')}, qr/22023.*is no key of table/s, 'an array is no key of another type');
+
+# What is known by its text must not read otherwise tomorrow.
+for my $type ('money', 'regclass', 'regtype[]', 'dear', 'bill')
+{
+	sql(q{CREATE DOMAIN dear AS money; CREATE TYPE bill AS (n int, sum dear)}) if $type eq 'dear';
+	sql("CREATE TABLE named (id $type PRIMARY KEY, body text)");
+	fails(q{SELECT vecsync.create_vectorizer('named', 'm', 'body')}, qr/0A000.*column "id" of the primary key of table "named" cannot be followed.*(money|regclass|regtype)/s, "a key of type $type");
+	sql('DROP TABLE named');
+}
+sql(q{CREATE TABLE named (id int PRIMARY KEY, body text); INSERT INTO named VALUES (1, 'one')});
+VecsyncNode::vectorizer($node, $service, 'named', 'body');
+fails(q{ALTER TABLE named ALTER id TYPE money USING id::money}, qr/0A000.*column "id" of the primary key of table "named" cannot be followed/s, 'nor does it become one');
+ok(VecsyncNode::settle($node, 'named'), 'and the table is followed as it is');
+sql('DROP TABLE named CASCADE; DROP TYPE bill; DROP DOMAIN dear');
+
 # ---- namespaces --------------------------------------------------------------------------------
 sql(q{CREATE TABLE tenants (id int PRIMARY KEY, tenant text, body text); INSERT INTO tenants SELECT i, CASE WHEN i % 10 > 0 THEN 'n' || i % 2 END, 'body ' || i FROM generate_series(1, 100) i});
 VecsyncNode::vectorizer($node, $service, 'tenants', 'body', q{namespace => 'tenant'});
