@@ -378,20 +378,32 @@ RETURN (SELECT array_agg(format('OPERATOR(%I.%s)', n.nspname, o.oprname) ORDER B
         WHERE i.indrelid = source AND i.indisprimary AND k.n <= i.indnkeyatts AND c.oid = k.class AND m.amopfamily = c.opcfamily
           AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype AND m.amopstrategy = 3 AND o.oid = m.amopopr AND n.oid = o.oprnamespace);
 
+CREATE FUNCTION vecsync._chunks_view_sql(source regclass, chunk_table regclass, view text) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN format('CREATE VIEW %s WITH (security_invoker) AS SELECT %s, c.chunk_seq, vecsync._content(c.chunk) AS chunk, c.embedding FROM %s AS s JOIN %s AS c ON %s',
+              view,
+              (SELECT string_agg(format('s.%I', a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a
+               WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped AND a.attname NOT IN ('chunk_seq', 'chunk', 'embedding')),
+              source, chunk_table,
+              (SELECT string_agg(format('s.%I %s c.k%s', u.k, u.equal, u.n), ' AND ' ORDER BY u.n)
+               FROM unnest(vecsync._key_columns(source), vecsync._key_equals(source)) WITH ORDINALITY u(k, equal, n)));
+
 CREATE FUNCTION vecsync._create_chunks_view(source regclass, chunk_table regclass, name text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $function$
-#variable_conflict use_variable
 BEGIN
-    EXECUTE format('CREATE VIEW %s WITH (security_invoker) AS SELECT %s, c.chunk_seq, vecsync._content(c.chunk) AS chunk, c.embedding FROM %s AS s JOIN %s AS c ON %s',
-                   vecsync._chunks_view(chunk_table, name),
-                   (SELECT string_agg(format('s.%I', a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a
-                    WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped AND a.attname NOT IN ('chunk_seq', 'chunk', 'embedding')),
-                   source, chunk_table,
-                   (SELECT string_agg(format('s.%I %s c.k%s', u.k, u.equal, u.n), ' AND ' ORDER BY u.n)
-                    FROM unnest(vecsync._key_columns(source), vecsync._key_equals(source)) WITH ORDINALITY u(k, equal, n)));
+    EXECUTE vecsync._chunks_view_sql(source, chunk_table, vecsync._chunks_view(chunk_table, name));
 END
 $function$;
+
+-- Who may read a row's columns that the chunks are made of may read its chunks: the policy's query runs with the
+-- reader's rights on the source.
+CREATE FUNCTION vecsync._chunks_policy_sql(source regclass, chunk_table regclass, columns name[]) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN format('CREATE POLICY as_the_source ON %s FOR SELECT USING (EXISTS (SELECT %s FROM %s AS s WHERE %s))', chunk_table,
+              (SELECT string_agg(format('s.%I', u), ', ') FROM unnest(columns) u), source,
+              (SELECT string_agg(format('s.%I %s %s.k%s', u.k, u.equal, chunk_table, u.n), ' AND ')
+               FROM unnest(vecsync._key_columns(source), vecsync._key_equals(source)) WITH ORDINALITY u(k, equal, n)));
 
 CREATE OR REPLACE FUNCTION vecsync._create_chunks(id integer, name text, source regclass, keys name[], columns name[], dimensions integer)
     RETURNS regclass
@@ -410,12 +422,8 @@ BEGIN
     EXECUTE format('CREATE TABLE %s (%s, chunk_seq integer NOT NULL, chunk text NOT NULL, embedding %s(%s) NOT NULL, PRIMARY KEY (%s, chunk_seq))',
                    chunks, key_columns, vecsync._vector_type(), dimensions,
                    (SELECT string_agg('k' || n, ', ' ORDER BY n) FROM generate_subscripts(keys, 1) n));
-    -- Who may read a row's columns that the chunks are made of may read its chunks: the policy's query runs with
-    -- the reader's rights on the source.
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', chunks);
-    EXECUTE format('CREATE POLICY as_the_source ON %s FOR SELECT USING (EXISTS (SELECT %s FROM %s AS s WHERE %s))', chunks,
-                   (SELECT string_agg(format('s.%I', u), ', ') FROM unnest(columns) u), source,
-                   (SELECT string_agg(format('s.%I %s %s.k%s', u.k, u.equal, chunks, u.n), ' AND ') FROM unnest(keys, vecsync._key_equals(source)) WITH ORDINALITY u(k, equal, n)));
+    EXECUTE vecsync._chunks_policy_sql(source, chunks::regclass, columns);
     EXECUTE format('GRANT SELECT ON %s TO PUBLIC', chunks);
     PERFORM vecsync._create_chunks_view(source, chunks::regclass, name);
     PERFORM vecsync._give_to_owner('TABLE', chunks, source);
@@ -1293,7 +1301,9 @@ CREATE TABLE vecsync.suspended (
     content_view text,
     search_view text,
     statements text[] NOT NULL,
-    moves text[]                    -- of views that are made again in a schema of their own
+    moves text[],                   -- of views that are made again in a schema of their own
+    equals text[],                  -- how chunks' keys were compared with the table's
+    columns name[]                  -- that the texts are made of
 );
 
 REVOKE ALL ON vecsync.suspended FROM PUBLIC;
@@ -1374,7 +1384,10 @@ BEGIN
         made := made || statement;
     END LOOP;
     dropped := dropped || format('DROP TRIGGER IF EXISTS %I ON %s', vecsync._object_name(v.id, 'update', v.name), v.source);
-    INSERT INTO vecsync.suspended VALUES (id, digest, v.content_view::text, v.search_view::text, made, moves);
+    INSERT INTO vecsync.suspended VALUES (id, digest, v.content_view::text, v.search_view::text, made, moves, vecsync._key_equals(v.source),
+        ARRAY(SELECT DISTINCT a.attname FROM pg_rewrite r JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+              JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+              WHERE r.ev_class = v.content_view AND d.refclassid = 'pg_class'::regclass AND d.refobjid = v.source AND d.refobjsubid > 0));
     -- so that _on_drop takes none of it for the user's wish
     UPDATE vecsync.vectorizer x SET content_view = 0, search_view = NULL WHERE x.id = _suspend.id;
     FOREACH statement IN ARRAY dropped LOOP
@@ -1393,6 +1406,7 @@ DECLARE
     s record;
     v record;
     statement text;
+    chunks_view text;
     dimensions integer;
 BEGIN
     DELETE FROM vecsync.suspended x WHERE x.vectorizer = _resume.id RETURNING * INTO s;
@@ -1407,6 +1421,8 @@ BEGIN
         END LOOP;
         RETURN NULL;
     END IF;
+    chunks_view := CASE WHEN s.moves IS NULL THEN vecsync._chunks_view(v.chunk_table, v.name)
+                        ELSE format('%I.%I', vecsync._scratch_schema(id), (v.name || '_chunks')::name) END;
     FOR statement IN    -- the chunks' keys have the source's types
         SELECT format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %2$I::%3$s', v.chunk_table, c.attname, format_type(k.atttypid, k.atttypmod))
         FROM unnest(vecsync._key_columns(v.source)) WITH ORDINALITY u(name, n)
@@ -1414,13 +1430,27 @@ BEGIN
         JOIN pg_attribute c ON c.attrelid = v.chunk_table AND c.attname = 'k' || u.n
         WHERE (c.atttypid, c.atttypmod) <> (k.atttypid, k.atttypmod)
     LOOP
-        PERFORM vecsync._run_as_owner(v.source, statement);
+        BEGIN
+            PERFORM vecsync._run_as_owner(v.source, statement);
+        EXCEPTION WHEN OTHERS THEN
+            RAISE EXCEPTION USING ERRCODE = SQLSTATE, MESSAGE = format('the type of a key column of table "%s" cannot be changed', v.source::regclass),
+                DETAIL = format('The chunks of vectorizer "%s" are known by the key''s old values: %s.', v.name, SQLERRM),
+                HINT = 'Drop the vectorizer and make it again after the change.';
+        END;
     END LOOP;
     IF s.moves IS NOT NULL THEN
         EXECUTE format('CREATE SCHEMA %I AUTHORIZATION %I', vecsync._scratch_schema(id),
                        (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = v.source));
     END IF;
     FOREACH statement IN ARRAY s.statements LOOP
+        -- of the new types the equality may be another operator
+        IF s.equals <> vecsync._key_equals(v.source) AND v.chunk_table IS NOT NULL THEN
+            IF starts_with(statement, format('CREATE VIEW %s ', chunks_view)) THEN
+                statement := vecsync._chunks_view_sql(v.source, v.chunk_table, chunks_view);
+            ELSIF starts_with(statement, format('CREATE POLICY as_the_source ON %s ', v.chunk_table)) THEN
+                statement := vecsync._chunks_policy_sql(v.source, v.chunk_table, s.columns);
+            END IF;
+        END IF;
         PERFORM vecsync._run_as_owner(v.source, statement);
     END LOOP;
     IF s.moves IS NOT NULL THEN
@@ -1511,7 +1541,7 @@ CREATE VIEW vecsync.status AS SELECT * FROM vecsync._status();
 GRANT SELECT ON vecsync.status TO PUBLIC;
 
 COMMENT ON VIEW vecsync.status IS
-'One row for each vectorizer of the caller''s tables (all for pg_monitor): state (in step, embedding, paused, waiting for the service), rows of the table and how many have a vector (estimated above 100,000), changes pending and in flight, rows that failed, time of the oldest pending change, time from a change to its vector (upper bounds; of the last changes, not of rows that are backfilled), the last error, rows skipped because they have no text, the state of the worker, and the generation. While a vectorizer is being changed its next generation has a row of its own, "generation N of NAME": embedding, complete (ready to cut over), or held up by failed rows; the one that was replaced has one (retired) until its vectors are dropped.';
+'One row for each vectorizer of the caller''s tables (all for pg_monitor): state (in step, embedding, paused, waiting for the service), rows of the table and how many have a vector (estimated above 100,000, and where somebody has the table to himself; NULL if nothing is known), changes pending and in flight, rows that failed, time of the oldest pending change, time from a change to its vector (upper bounds; of the last changes, not of rows that are backfilled), the last error, rows skipped because they have no text, the state of the worker, and the generation. While a vectorizer is being changed its next generation has a row of its own, "generation N of NAME": embedding, complete (ready to cut over), or held up by failed rows; the one that was replaced has one (retired) until its vectors are dropped.';
 
 CREATE FUNCTION vecsync._clusters(name text, threshold double precision, filter jsonb, namespace text,
         OUT cluster integer, OUT key jsonb, OUT score double precision)

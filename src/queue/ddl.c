@@ -199,6 +199,9 @@ resume(int vectorizer)
 	Datum		id = Int32GetDatum(vectorizer);
 	Datum		answer;
 	char	   *before;
+	Oid			source;
+	CatalogKeyColumn *keys;
+	int			nkeys;
 
 	catalog_enter(&scope);
 	answer = call("SELECT vecsync._resume($1)", 1, &type, &id);
@@ -208,8 +211,12 @@ resume(int vectorizer)
 		return;
 	}
 	before = MemoryContextStrdup(CurTransactionContext, TextDatumGetCString(answer));
+	source = DatumGetObjectId(call("SELECT source::oid FROM vecsync.vectorizer WHERE id = $1", 1, &type,
+								   &id));
 	catalog_leave(&scope);
 	CommandCounterIncrement();
+	keys = catalog_key_columns(source, &nkeys);
+	catalog_check_key_types(source, keys, nkeys);
 	if (strcmp(before, digest(vectorizer)) == 0)
 		return;
 	(void) queue_append(vectorizer, QUEUE_OP_TRUNCATE, 0, construct_empty_array(TEXTOID));

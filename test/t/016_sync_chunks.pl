@@ -120,7 +120,7 @@ isnt($node->psql('postgres', q{SET ROLE stranger; SELECT chunk FROM vecsync_1_ch
 # ---- keys whose equality is that of another extension ------------------------------------------------
 SKIP:
 {
-	skip 'needs the extension ltree', 10 if sql(q{SELECT count(*) FROM pg_available_extensions WHERE name = 'ltree'}) eq '0';
+	skip 'needs the extension ltree', 41 if sql(q{SELECT count(*) FROM pg_available_extensions WHERE name = 'ltree'}) eq '0';
 	sql(q{CREATE SCHEMA trees; CREATE EXTENSION ltree SCHEMA trees;
 		CREATE TABLE pages (n int, path trees.ltree, body text, PRIMARY KEY (path, n)); INSERT INTO pages VALUES (1, 'a.b', 'one two three'), (2, 'c', 'four'), (1, 'c', 'five');
 		ALTER TABLE pages ENABLE ROW LEVEL SECURITY; CREATE POLICY most ON pages USING (body !~ 'four|six'); GRANT SELECT ON pages TO reader});
@@ -140,6 +140,23 @@ SKIP:
 	is(sql("SET ROLE reader; SELECT string_agg(chunk, ', ') FROM $table"), 'seven', 'and so do rights');
 	my ($dump) = run_command([ 'pg_dump', '-s', '-h', $node->host, '-p', $node->port, '-t', 'pages', '-t', 'pages_chunks', '-t', $table, 'postgres' ]);
 	is(() = $dump =~ /path OPERATOR\(public\.=\)/g, 2, 'a dump names the equality by its schema');
+	sql('GRANT SELECT ON pages_chunks TO reader');
+	for my $type ('text', 'ltree', 'varchar(20)', 'ltree')
+	{
+		sql("ALTER TABLE pages ALTER path TYPE $type USING path::$type; UPDATE pages SET body = body || ' $type' WHERE n = 1; INSERT INTO pages VALUES (3, 'd', 'eight')");
+		ok(VecsyncNode::settle($node, 'pages'), "the key's type becomes $type");
+		like(sql($view), qr/^c 1 0 seven \S+ t, .*c 2 0 six t, d 3 0 eight t$/, 'chunks follow their rows');
+		like(sql('SET ROLE reader; SELECT min(chunk) FROM pages_chunks WHERE n = 1'), qr/^[a-z]+/, 'rights are as before');
+		is(sql("SET ROLE reader; SELECT count(*) FROM $table WHERE chunk ~ 'six'"), '0', 'and so is the policy');
+		is(sql(q{SELECT count(*) FROM vecsync.search('pages', 'eight', top_k => 1)}), '1', 'and they are searched');
+		sql('DELETE FROM pages WHERE n = 3');
+		ok(VecsyncNode::settle($node, 'pages'), 'a row goes');
+		unlike(sql($view), qr/eight/, 'with its chunks');
+	}
+	my ($code, $out, $err) = $node->psql('postgres', q{ALTER TABLE pages ALTER n TYPE date USING date '2026-01-01' + n::int});
+	isnt($code, 0, 'a type that the old values cannot become');
+	like($err, qr/the type of a key column of table "public.pages" cannot be changed.*chunks of vectorizer "pages".*Drop the vectorizer/s, 'is refused in words');
+	like(sql($view), qr/^c 1 0 seven .*c 2 0 six t$/, 'and nothing has happened');
 	sql('DROP TABLE pages CASCADE');
 }
 

@@ -329,17 +329,19 @@ chunks_in_step(sql(q{SELECT chunk_table FROM vecsync.vectorizer WHERE name = 'q'
 sql(q{CREATE TABLE held (id int PRIMARY KEY, body text) PARTITION BY RANGE (id); CREATE TABLE held_1 PARTITION OF held FOR VALUES FROM (0) TO (100);
 	INSERT INTO held SELECT i, 'held ' || i FROM generate_series(1, 10) i});
 VecsyncNode::vectorizer($node, $service, 'held', 'body');
-ok(step('held'), 'a table');
+sql(q{CREATE TABLE analyzed (id int PRIMARY KEY, body text); INSERT INTO analyzed SELECT i, 'row ' || i FROM generate_series(1, 10) i; ANALYZE analyzed});
+VecsyncNode::vectorizer($node, $service, 'analyzed', 'body');
+ok(step('held') && step('analyzed'), 'tables');
 my $changing = VecsyncNode::session($node);
-$changing->query_safe(q{BEGIN; ALTER TABLE held ALTER body TYPE varchar(300)});
+$changing->query_safe(q{BEGIN; LOCK TABLE analyzed; ALTER TABLE held ALTER body TYPE varchar(300)});
 my $begun = sql(q{SELECT pid FROM vecsync.workers});
 sql(qq{SELECT pg_terminate_backend($begun)});
 sql(q{SET statement_timeout = '90s'; CREATE TABLE beside (id int PRIMARY KEY, body text); INSERT INTO beside VALUES (1, 'beside it')});
 VecsyncNode::vectorizer($node, $service, 'beside', 'body');
 ok(VecsyncNode::poll($node, 'SELECT count(embedding) FROM beside', '1', 90), 'a worker that begins meanwhile embeds other tables');
 is(sql(q{SELECT count(DISTINCT pid) FROM vecsync.workers}), '1', 'and is well');
-is(sql(q{SET statement_timeout = '90s'; SELECT string_agg(rows || ' ' || embedded, ', ' ORDER BY vectorizer) FROM vecsync.status WHERE vectorizer IN ('beside', 'held')}),
-	'1 1, 0 0', 'the status waits for nobody');
+is(sql(q{SET statement_timeout = '90s'; SELECT string_agg(concat_ws(' ', vectorizer, rows, embedded), ', ' ORDER BY vectorizer) FROM vecsync.status WHERE vectorizer IN ('analyzed', 'beside', 'held')}),
+	'analyzed 10 10, beside 1 1, held', 'the status waits for nobody, and tells what is known of a table that it cannot look at');
 $changing->query_safe(q{UPDATE held SET body = body || '!'; COMMIT});
 $changing->quit;
 ok(step('held'), 'the command is over');

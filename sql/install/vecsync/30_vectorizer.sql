@@ -143,20 +143,32 @@ RETURN (SELECT array_agg(format('OPERATOR(%I.%s)', n.nspname, o.oprname) ORDER B
           AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype AND m.amopstrategy = 3 AND o.oid = m.amopopr AND n.oid = o.oprnamespace);
 
 -- The view that joins a source with its chunks.
+CREATE FUNCTION vecsync._chunks_view_sql(source regclass, chunk_table regclass, view text) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN format('CREATE VIEW %s WITH (security_invoker) AS SELECT %s, c.chunk_seq, vecsync._content(c.chunk) AS chunk, c.embedding FROM %s AS s JOIN %s AS c ON %s',
+              view,
+              (SELECT string_agg(format('s.%I', a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a
+               WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped AND a.attname NOT IN ('chunk_seq', 'chunk', 'embedding')),
+              source, chunk_table,
+              (SELECT string_agg(format('s.%I %s c.k%s', u.k, u.equal, u.n), ' AND ' ORDER BY u.n)
+               FROM unnest(vecsync._key_columns(source), vecsync._key_equals(source)) WITH ORDINALITY u(k, equal, n)));
+
 CREATE FUNCTION vecsync._create_chunks_view(source regclass, chunk_table regclass, name text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $function$
-#variable_conflict use_variable
 BEGIN
-    EXECUTE format('CREATE VIEW %s WITH (security_invoker) AS SELECT %s, c.chunk_seq, vecsync._content(c.chunk) AS chunk, c.embedding FROM %s AS s JOIN %s AS c ON %s',
-                   vecsync._chunks_view(chunk_table, name),
-                   (SELECT string_agg(format('s.%I', a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a
-                    WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped AND a.attname NOT IN ('chunk_seq', 'chunk', 'embedding')),
-                   source, chunk_table,
-                   (SELECT string_agg(format('s.%I %s c.k%s', u.k, u.equal, u.n), ' AND ' ORDER BY u.n)
-                    FROM unnest(vecsync._key_columns(source), vecsync._key_equals(source)) WITH ORDINALITY u(k, equal, n)));
+    EXECUTE vecsync._chunks_view_sql(source, chunk_table, vecsync._chunks_view(chunk_table, name));
 END
 $function$;
+
+-- Who may read a row's columns that the chunks are made of may read its chunks: the policy's query runs with the
+-- reader's rights on the source.
+CREATE FUNCTION vecsync._chunks_policy_sql(source regclass, chunk_table regclass, columns name[]) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN format('CREATE POLICY as_the_source ON %s FOR SELECT USING (EXISTS (SELECT %s FROM %s AS s WHERE %s))', chunk_table,
+              (SELECT string_agg(format('s.%I', u), ', ') FROM unnest(columns) u), source,
+              (SELECT string_agg(format('s.%I %s %s.k%s', u.k, u.equal, chunk_table, u.n), ' AND ')
+               FROM unnest(vecsync._key_columns(source), vecsync._key_equals(source)) WITH ORDINALITY u(k, equal, n)));
 
 -- The table of chunks, its key columns of the source's types, and that view.
 CREATE FUNCTION vecsync._create_chunks(id integer, name text, source regclass, keys name[], columns name[], dimensions integer)
@@ -176,12 +188,8 @@ BEGIN
     EXECUTE format('CREATE TABLE %s (%s, chunk_seq integer NOT NULL, chunk text NOT NULL, embedding %s(%s) NOT NULL, PRIMARY KEY (%s, chunk_seq))',
                    chunks, key_columns, vecsync._vector_type(), dimensions,
                    (SELECT string_agg('k' || n, ', ' ORDER BY n) FROM generate_subscripts(keys, 1) n));
-    -- Who may read a row's columns that the chunks are made of may read its chunks: the policy's query runs with
-    -- the reader's rights on the source.
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', chunks);
-    EXECUTE format('CREATE POLICY as_the_source ON %s FOR SELECT USING (EXISTS (SELECT %s FROM %s AS s WHERE %s))', chunks,
-                   (SELECT string_agg(format('s.%I', u), ', ') FROM unnest(columns) u), source,
-                   (SELECT string_agg(format('s.%I %s %s.k%s', u.k, u.equal, chunks, u.n), ' AND ') FROM unnest(keys, vecsync._key_equals(source)) WITH ORDINALITY u(k, equal, n)));
+    EXECUTE vecsync._chunks_policy_sql(source, chunks::regclass, columns);
     EXECUTE format('GRANT SELECT ON %s TO PUBLIC', chunks);
     PERFORM vecsync._create_chunks_view(source, chunks::regclass, name);
     PERFORM vecsync._give_to_owner('TABLE', chunks, source);

@@ -9,7 +9,9 @@ CREATE TABLE vecsync.suspended (
     content_view text,
     search_view text,
     statements text[] NOT NULL,
-    moves text[]                    -- of views that are made again in a schema of their own
+    moves text[],                   -- of views that are made again in a schema of their own
+    equals text[],                  -- how chunks' keys were compared with the table's
+    columns name[]                  -- that the texts are made of
 );
 REVOKE ALL ON vecsync.suspended FROM PUBLIC;
 COMMENT ON TABLE vecsync.suspended IS 'empty but within ALTER TABLE ... ALTER COLUMN ... TYPE or DROP COLUMN';
@@ -89,7 +91,10 @@ BEGIN
         made := made || statement;
     END LOOP;
     dropped := dropped || format('DROP TRIGGER IF EXISTS %I ON %s', vecsync._object_name(v.id, 'update', v.name), v.source);
-    INSERT INTO vecsync.suspended VALUES (id, digest, v.content_view::text, v.search_view::text, made, moves);
+    INSERT INTO vecsync.suspended VALUES (id, digest, v.content_view::text, v.search_view::text, made, moves, vecsync._key_equals(v.source),
+        ARRAY(SELECT DISTINCT a.attname FROM pg_rewrite r JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+              JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+              WHERE r.ev_class = v.content_view AND d.refclassid = 'pg_class'::regclass AND d.refobjid = v.source AND d.refobjsubid > 0));
     -- so that _on_drop takes none of it for the user's wish
     UPDATE vecsync.vectorizer x SET content_view = 0, search_view = NULL WHERE x.id = _suspend.id;
     FOREACH statement IN ARRAY dropped LOOP
@@ -108,6 +113,7 @@ DECLARE
     s record;
     v record;
     statement text;
+    chunks_view text;
     dimensions integer;
 BEGIN
     DELETE FROM vecsync.suspended x WHERE x.vectorizer = _resume.id RETURNING * INTO s;
@@ -122,6 +128,8 @@ BEGIN
         END LOOP;
         RETURN NULL;
     END IF;
+    chunks_view := CASE WHEN s.moves IS NULL THEN vecsync._chunks_view(v.chunk_table, v.name)
+                        ELSE format('%I.%I', vecsync._scratch_schema(id), (v.name || '_chunks')::name) END;
     FOR statement IN    -- the chunks' keys have the source's types
         SELECT format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %2$I::%3$s', v.chunk_table, c.attname, format_type(k.atttypid, k.atttypmod))
         FROM unnest(vecsync._key_columns(v.source)) WITH ORDINALITY u(name, n)
@@ -129,13 +137,27 @@ BEGIN
         JOIN pg_attribute c ON c.attrelid = v.chunk_table AND c.attname = 'k' || u.n
         WHERE (c.atttypid, c.atttypmod) <> (k.atttypid, k.atttypmod)
     LOOP
-        PERFORM vecsync._run_as_owner(v.source, statement);
+        BEGIN
+            PERFORM vecsync._run_as_owner(v.source, statement);
+        EXCEPTION WHEN OTHERS THEN
+            RAISE EXCEPTION USING ERRCODE = SQLSTATE, MESSAGE = format('the type of a key column of table "%s" cannot be changed', v.source::regclass),
+                DETAIL = format('The chunks of vectorizer "%s" are known by the key''s old values: %s.', v.name, SQLERRM),
+                HINT = 'Drop the vectorizer and make it again after the change.';
+        END;
     END LOOP;
     IF s.moves IS NOT NULL THEN
         EXECUTE format('CREATE SCHEMA %I AUTHORIZATION %I', vecsync._scratch_schema(id),
                        (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = v.source));
     END IF;
     FOREACH statement IN ARRAY s.statements LOOP
+        -- of the new types the equality may be another operator
+        IF s.equals <> vecsync._key_equals(v.source) AND v.chunk_table IS NOT NULL THEN
+            IF starts_with(statement, format('CREATE VIEW %s ', chunks_view)) THEN
+                statement := vecsync._chunks_view_sql(v.source, v.chunk_table, chunks_view);
+            ELSIF starts_with(statement, format('CREATE POLICY as_the_source ON %s ', v.chunk_table)) THEN
+                statement := vecsync._chunks_policy_sql(v.source, v.chunk_table, s.columns);
+            END IF;
+        END IF;
         PERFORM vecsync._run_as_owner(v.source, statement);
     END LOOP;
     IF s.moves IS NOT NULL THEN
