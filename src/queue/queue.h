@@ -87,4 +87,9 @@ extern int64 queue_number_next(Oid sequence);
 /* Queue the dead letters of a vectorizer again; returns how many.  Inside a catalog scope. */
 extern int64 queue_retry_failed(int vectorizer);
 
+/* ---- queue_read.c ---- */
+
+/* Error context callback of who reads all of the queue: says what to do about a damaged block. */
+extern void queue_read_error(void *arg);
+
 #endif							/* QUEUE_QUEUE_H */

@@ -284,6 +284,19 @@ read_block(QueueWindow *window, QueueTable *table, BlockNumber block)
 	ReleaseBuffer(buffer);
 }
 
+/*
+ * A block that is damaged stops the worker, and whoever else reads the queue.  Passing over it would lose
+ * changes without a word, while all that was in the queue can be found again.
+ */
+void
+queue_read_error(void *arg)
+{
+	errcontext("reading vecsync.queue");
+	if (geterrcode() == ERRCODE_DATA_CORRUPTED)
+		errhint("TRUNCATE vecsync.queue and call vecsync.resync() for each vectorizer, and for those with "
+				"chunks vecsync.verify(name, repair => true).");
+}
+
 /* ---- what is new ------------------------------------------------------------------------ */
 
 static void
@@ -439,11 +452,13 @@ bool
 queue_window_read(QueueWindow *window, int poll_s)
 {
 	QueueTable	table = {.budget = READ_BLOCKS};
+	ErrorContextCallback context = {.previous = error_context_stack, .callback = queue_read_error};
 	CompatRelFile file;
 	QueueWindowSource *source;
 	bool		more;
 
 	table.rel = queue_open(AccessShareLock);
+	error_context_stack = &context;
 	/*
 	 * Bits before the snapshot and the length: whatever comes after either has bits of its own.  None while
 	 * blocks are left from the last time: those that are written to again and again would go before them.
@@ -473,6 +488,7 @@ queue_window_read(QueueWindow *window, int poll_s)
 		dlist_push_tail(&window->sources, &source->node);
 		read_on(window, &table, source);
 	}
+	error_context_stack = context.previous;
 	if (table.strategy != NULL)
 		FreeAccessStrategy(table.strategy);
 	PopActiveSnapshot();

@@ -554,9 +554,14 @@ delete_left_entries(void)
 		" AND d.vectorizer <= greatest($1, (SELECT max(v.id) FROM vecsync.vectorizer v))";
 	Oid			type = INT4OID;
 	Datum		newest = Int32GetDatum(MyWorker->newest_vectorizer);
+	ErrorContextCallback context = {.previous = error_context_stack, .callback = queue_read_error};
+	int			code;
 
 	MyWorker->entries_left = false;
-	if (SPI_execute_with_args(sql, 1, &type, &newest, NULL, false, 0) != SPI_OK_DELETE ||
+	error_context_stack = &context;
+	code = SPI_execute_with_args(sql, 1, &type, &newest, NULL, false, 0);
+	error_context_stack = context.previous;
+	if (code != SPI_OK_DELETE ||
 		SPI_execute_with_args(failed, 1, &type, &newest, NULL, false, 0) != SPI_OK_DELETE)
 		elog(ERROR, "could not delete entries of vectorizers that are gone");
 }

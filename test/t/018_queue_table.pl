@@ -200,7 +200,7 @@ VecsyncNode::set($node, 'vecsync.poll_interval', '1h');
 	{
 		$n++;
 		$service->scenario(dims => 2, rules => [ { when => { request => 1 }, hang => 1 } ]);
-		sql("UPDATE u SET body = 'held up $n' WHERE id = 1");
+		sql("INSERT INTO u VALUES (1000000 + $n, 'held up $n')");
 		ok($service->wait_for(sub { $_[0]->{hanging} == 1 }), "$table: a change on its way");
 		$holder->query_safe("BEGIN; LOCK TABLE vecsync.$table IN ACCESS EXCLUSIVE MODE");
 		$service->release;
@@ -230,6 +230,32 @@ $node->stop('immediate');
 $node->start;
 VecsyncNode::alive($node);
 in_step('after a crash', qw(t u));
+
+# ---- a damaged block ------------------------------------------------------------------------------------------
+# The worker says what to do, and that finds again all that the queue knew.
+{
+	sql(q{CREATE TABLE papers (id int PRIMARY KEY, body text); INSERT INTO papers SELECT i, 'paper ' || i FROM generate_series(1, 10) i});
+	VecsyncNode::vectorizer($node, $service, 'papers', 'body', q{chunking => '{"size": 5}', index => '{"method": "none"}'});
+	VecsyncNode::settle($node, 'papers');
+	sql(q{SELECT vecsync.pause(name) FROM vecsync.vectorizer; UPDATE u SET body = 'damaged'; INSERT INTO u VALUES (2000000, 'new'); DELETE FROM u WHERE id = 1000001;
+		DELETE FROM papers WHERE id < 3; UPDATE papers SET body = 'other' WHERE id = 3});
+	my $file = $node->data_dir . '/' . sql(q{SELECT pg_relation_filepath('vecsync.queue')});
+	$node->stop;
+	my $log = -s $node->logfile;
+	open my $queue, '+<', $file or die "$file: $!";
+	print $queue "\xff" x 24;
+	close $queue or die;
+	$node->start;
+	my $said = qr/ERROR:  invalid page in block 0 .*HINT:  TRUNCATE vecsync.queue and call vecsync.resync.*CONTEXT:  .*reading vecsync.queue/s;
+	my $until = time + VecsyncNode::patience(60);
+	sleep 0.1 until substr(slurp_file($node->logfile), $log) =~ $said || time > $until;
+	like(substr(slurp_file($node->logfile), $log), $said, 'a damaged block: the worker says so');
+	sql(q{TRUNCATE vecsync.queue; SELECT vecsync.resync(name), vecsync.resume(name) FROM vecsync.vectorizer; SELECT vecsync.verify('papers', repair => true)});
+	in_step('after that', qw(t u));
+	ok(VecsyncNode::settle($node, 'papers'), 'papers, too');
+	is(sql(q{SELECT count(*) FROM vecsync.verify('papers')}), '0', 'with their chunks');
+	is(sql(q{SELECT string_agg(chunk, ', ' ORDER BY id) FROM papers_chunks WHERE id < 5}), 'other, paper 4', 'of the rows that are there');
+}
 
 $service->stop;
 $node->stop;
