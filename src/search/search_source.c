@@ -38,6 +38,7 @@
 
 #define KEPT_SOURCES	16
 #define KEPT_PLANS		32
+#define KEPT_PLAN_BYTES	16384	/* of a statement; its plan takes thirty times as much memory */
 
 static const SearchMetric metrics[] = {
 	{"cosine", "<=>"},
@@ -404,7 +405,8 @@ drop_plan(KeptPlan *kept)
 SPIPlanPtr
 search_plan(const char *sql, Oid vector_type)
 {
-	uint32		hash = hash_bytes((const unsigned char *) sql, strlen(sql));
+	size_t		len = strlen(sql);
+	uint32		hash = hash_bytes((const unsigned char *) sql, len);
 	dlist_iter	iter;
 	KeptPlan   *kept;
 	SPIPlanPtr	plan;
@@ -421,7 +423,7 @@ search_plan(const char *sql, Oid vector_type)
 	plan = SPI_prepare_cursor(sql, 1, &vector_type, CURSOR_OPT_GENERIC_PLAN);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare a search: %s", SPI_result_code_string(SPI_result));
-	if (is_inner_search())
+	if (is_inner_search() || len > KEPT_PLAN_BYTES)
 		return plan;
 	kept = MemoryContextAllocZero(TopMemoryContext, sizeof(KeptPlan));
 	kept->hash = hash;

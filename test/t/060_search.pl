@@ -63,6 +63,9 @@ ok(VecsyncNode::settle($node, 'letters'), 'embedded');
 is(sql(q{SELECT key, metadata FROM vecsync.search('letters', 'body 1', return_metadata => 'all')}),
 	'{"m": 1}|{"c": "c", "d": "d", "m": 1, "r": "r", "s": "s", "body": "body 1"}', 'columns called as the statement calls its parts');
 
+is(sql(q{SELECT count(*) FROM vecsync.search('docs', 'x', filter => jsonb_build_object('id', jsonb_build_object('$in', (SELECT jsonb_agg(i) FROM generate_series(1, 5000) i))));
+	SELECT count(*) FROM pg_backend_memory_contexts WHERE name LIKE 'CachedPlan%' AND total_bytes > 500000}), "10\n0", 'the plan of a long filter is not kept');
+
 # ---- an index in the way -------------------------------------------------------------------
 SKIP:
 {
