@@ -7,7 +7,6 @@
  */
 #include "base/chunk.h"
 
-#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 
 #include "base/compat.h"
@@ -117,17 +116,21 @@ split_words(Pieces *pieces, const char *text, const ChunkOptions *options)
 	for (int from = 0; from < n; from += options->size - options->overlap)
 	{
 		int			to = Min(n, from + options->size);
-		StringInfoData piece;
+		size_t		len = 0;
+		char	   *piece;
+		char	   *end;
 
 		CHECK_FOR_INTERRUPTS();
-		initStringInfo(&piece);
+		for (int i = from; i < to; i++)
+			len += length[i] + 1;
+		end = piece = palloc(len);
 		for (int i = from; i < to; i++)
 		{
-			if (i > from)
-				appendStringInfoChar(&piece, ' ');
-			appendBinaryStringInfo(&piece, word[i], length[i]);
+			memcpy(end, word[i], length[i]);
+			end += length[i];
+			*end++ = (i + 1 < to) ? ' ' : '\0';
 		}
-		add_piece(pieces, piece.data);
+		add_piece(pieces, piece);
 		if (to == n)
 			break;
 	}

@@ -40,6 +40,12 @@ is(sql(q{SELECT string_agg(chunk, '|' ORDER BY seq) FROM vecsync.chunk('äöüß
 is(sql(q{SELECT string_agg(chunk, '|' ORDER BY seq) FROM vecsync.chunk(E'One two. Three four.\n\nFive six seven eight. Nine.', 'recursive', 24)}), "One two. Three four.|Five six seven eight.|Nine.", 'recursive: paragraphs, sentences');
 is(sql(q{SELECT bool_and(length(chunk) <= s) AND count(*) > 0 FROM generate_series(1, 40) s, LATERAL vecsync.chunk(repeat(E'Lorem ipsum, dolor. Sit\n\namet ', 20), 'recursive', s, s / 3)}), 't', 'recursive: never longer than asked, and it ends');
 isnt($node->psql('postgres', q{SELECT vecsync.chunk('x', 'nothing')}), 0, 'an unknown method is refused');
+SKIP:
+{
+	skip 'no /proc', 1 if !-e '/proc/self/status';
+	cmp_ok((split /\n/, sql(q{SELECT count(*) FROM vecsync.chunk(repeat('a ', 1000000), 'words', 1); SELECT (regexp_match(pg_read_file('/proc/self/status'), 'VmHWM:\s+(\d+)'))[1]}))[1],
+		'<', 500_000, 'a million small chunks take little memory');
+}
 isnt($node->psql('postgres', q{SELECT vecsync.chunk('x', 'words', 3, 3)}), 0, 'an overlap as large as the chunk is refused');
 
 # ---- a vectorizer ------------------------------------------------------------------
