@@ -229,7 +229,7 @@ cache_keep(const char *model, const char *text, bool query, const float *values,
 
 	if (cache_generation == 0 || strlen(text) > CACHE_TEXT_BYTES)
 		return;
-	context = AllocSetContextCreate(TopMemoryContext, "vecsync query vector", ALLOCSET_SMALL_SIZES);
+	context = AllocSetContextCreate(CurrentMemoryContext, "vecsync query vector", ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(context);
 	entry = palloc0(sizeof(CacheEntry));
 	entry->context = context;
@@ -240,6 +240,7 @@ cache_keep(const char *model, const char *text, bool query, const float *values,
 	entry->dimensions = dimensions;
 	entry->values = memcpy(palloc(size), values, size);
 	MemoryContextSwitchTo(old);
+	MemoryContextSetParent(context, TopMemoryContext);
 	dlist_push_head(&cache, &entry->node);
 	if (++cache_entries > CACHE_ENTRIES)
 		cache_drop(dlist_tail_element(CacheEntry, node, &cache));

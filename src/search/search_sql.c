@@ -323,7 +323,7 @@ char *
 search_text_sql(SearchSource *source, SearchRequest *request, int limit, const char *trgm_schema)
 {
 	StringInfoData sql;
-	const char *query = quote_literal_cstr(request->query);
+	const char *query = psprintf("%s::pg_catalog.text", quote_literal_cstr(request->query));
 	char	   *words = psprintf("pg_catalog.to_tsvector(%s, %s)", source->text_config, source->words);
 	char	   *tsquery = psprintf("pg_catalog.websearch_to_tsquery(%s, %s)", source->text_config, query);
 	char	   *match = psprintf("%s OPERATOR(pg_catalog.@@) %s", words, tsquery);
