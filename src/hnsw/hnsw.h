@@ -393,6 +393,7 @@ typedef struct HnswSearch
 
 	uint32		node_count;		/* of the index, as last seen */
 	HnswBatch	batches[2];		/* one is looked at while the other's sketches come near */
+	uint32		asked[2];		/* nodes whose slots are on their way */
 	float		error;			/* standard deviation of a sketch's distance, near by */
 	float		goal;			/* the search rests when nothing on the frontier seems as near ... */
 	int64		goal_hops;		/* ... or it has made so many hops */
@@ -426,12 +427,23 @@ hnsw_search_end(HnswSearch *search)
 extern HnswCounters hnsw_last_counters;
 
 /* hnsw_row.c: rows of the table */
+#define HNSW_ROWS_AHEAD 32
+
+/* Rows that will be looked at soon. */
+typedef struct HnswRowsAhead
+{
+	int			count;
+	ItemPointerData tids[HNSW_ROWS_AHEAD];
+} HnswRowsAhead;
+
 struct IndexFetchTableData;
 extern bool hnsw_remembers_rows(Relation heap);
-extern void hnsw_row_pin(HnswIndex *ix, struct IndexFetchTableData *fetch, const ItemPointerData *tid);
+extern bool hnsw_row_pin(HnswIndex *ix, struct IndexFetchTableData *fetch, const ItemPointerData *tid);
 extern bool hnsw_row_fetch(HnswIndex *ix, struct IndexFetchTableData *fetch, ItemPointer tid,
 						   Snapshot snapshot, TupleTableSlot *slot);
-extern void hnsw_rows_prefetch(const HnswIndex *ix, const HnswFound *found, int count, float limit);
+extern void hnsw_rows_ahead(const HnswIndex *ix, const HnswFound *found, int count, float limit,
+							HnswRowsAhead *ahead);
+extern void hnsw_rows_prefetch(const HnswIndex *ix, const HnswRowsAhead *ahead);
 
 /* ---- neighbor selection ---- */
 

@@ -27,6 +27,19 @@ candidate_push(HnswCandidate *heap, int *count, HnswCandidate candidate)
 	heap[i] = candidate;
 }
 
+/*
+ * Which of four is the nearest.  Nobody can foresee it, the processor included:
+ * there is no branch in here.
+ */
+static inline int
+nearest_of_four(const HnswCandidate *four)
+{
+	int			a = four[1].distance < four[0].distance;
+	int			b = 2 + (four[3].distance < four[2].distance);
+
+	return a + (b - a) * (four[b].distance < four[a].distance);
+}
+
 static inline HnswCandidate
 candidate_pop(HnswCandidate *heap, int *count)
 {
@@ -38,18 +51,21 @@ candidate_pop(HnswCandidate *heap, int *count)
 	for (;;)
 	{
 		int			child = i * QUEUE_ARITY + 1;
-		int			end = Min(child + QUEUE_ARITY, n);
-		int			least = child;
 
-		if (child >= n)
+		if (likely(child + QUEUE_ARITY <= n))
+			child += nearest_of_four(&heap[child]);
+		else if (child < n)
+		{
+			for (int c = child + 1; c < n; c++)
+				if (heap[c].distance < heap[child].distance)
+					child = c;
+		}
+		else
 			break;
-		for (int c = child + 1; c < end; c++)
-			if (heap[c].distance < heap[least].distance)
-				least = c;
-		if (heap[least].distance >= last.distance)
+		if (heap[child].distance >= last.distance)
 			break;
-		heap[i] = heap[least];
-		i = least;
+		heap[i] = heap[child];
+		i = child;
 	}
 	heap[i] = last;
 	return top;

@@ -2,8 +2,8 @@
  * hnsw_row.c
  *		Rows of the table, looked up where their pages were last seen.
  *
- * A scan looks a dozen rows up, each on a page of its own, and the executor
- * every one that goes out once more.  Where the table is a heap, the page is
+ * A scan looks a few rows up, each on a page of its own, and the executor
+ * every one that goes out.  Where the table is a heap, the page is
  * pinned by memory, as pages of the index are, and put where the heap keeps
  * the page it looked at last: it finds it there and does not look for it in
  * the buffer table.  The only file that knows this about heaps.
@@ -14,9 +14,8 @@
 #include "access/tableam.h"
 #include "hnsw/hnsw_pin.h"
 
-/* Rows asked for at once, and how much of each: what follows comes by itself. */
-#define ROWS_AT_ONCE	32
-#define ROW_BYTES		512
+/* How much of each row is asked for ahead: what follows comes by itself. */
+#define ROW_BYTES		128
 
 bool
 hnsw_remembers_rows(Relation heap)
@@ -31,8 +30,8 @@ row_buffer(const HnswHints *rows, BlockNumber block)
 	return &rows->buffers[block & (rows->size - 1)];
 }
 
-/* Let a coming fetch of this row find its page pinned. */
-void
+/* Let a coming fetch of this row find its page pinned; false when nobody remembers where it is. */
+bool
 hnsw_row_pin(HnswIndex *ix, IndexFetchTableData *fetch, const ItemPointerData *tid)
 {
 	IndexFetchHeapData *heap = (IndexFetchHeapData *) fetch;
@@ -41,14 +40,18 @@ hnsw_row_pin(HnswIndex *ix, IndexFetchTableData *fetch, const ItemPointerData *t
 	Buffer		buffer;
 
 	if (rows == NULL)
-		return;
+		return false;
 	buffer = *row_buffer(rows, block);
-	if (buffer <= 0 || buffer == heap->xs_cbuf || !hnsw_holds(rows, block, buffer) ||
-		!ReadRecentBuffer(rows->key.file, MAIN_FORKNUM, block, buffer))
-		return;
+	if (buffer <= 0 || !hnsw_holds(rows, block, buffer))
+		return false;
+	if (buffer == heap->xs_cbuf)
+		return true;
+	if (!ReadRecentBuffer(rows->key.file, MAIN_FORKNUM, block, buffer))
+		return false;
 	if (BufferIsValid(heap->xs_cbuf))
 		ReleaseBuffer(heap->xs_cbuf);
 	heap->xs_cbuf = buffer;
+	return true;
 }
 
 /* Fetch the version of a row that the snapshot sees, and remember the page. */
@@ -94,25 +97,24 @@ note_tid(const HnswIndex *ix, uint32 node, ItemPointerData *tids, int count)
 
 /*
  * Bring the rows of the nearest of what has been found near, all at the same
- * time: first their pages' descriptors and line pointers, then themselves.
- * Everything is read without a pin and may be wrong; nothing is done with it
- * but to prefetch.
+ * time: first their pages' descriptors and line pointers; a little later, in
+ * hnsw_rows_prefetch, themselves.  Everything is read without a pin and may be
+ * wrong; nothing is done with it but to prefetch.
  */
 void
-hnsw_rows_prefetch(const HnswIndex *ix, const HnswFound *found, int count, float limit)
+hnsw_rows_ahead(const HnswIndex *ix, const HnswFound *found, int count, float limit, HnswRowsAhead *ahead)
 {
 	const HnswHints *rows = ix->rows;
-	ItemPointerData tids[ROWS_AT_ONCE];
-	int			wanted = 0;
 
+	ahead->count = 0;
 	if (rows == NULL)
 		return;
-	for (int i = 0; i < count && wanted < ROWS_AT_ONCE; i++)
+	for (int i = 0; i < count && ahead->count < HNSW_ROWS_AHEAD; i++)
 		if (found[i].distance <= limit && (found[i].node & HNSW_DEAD_BIT) == 0)
-			wanted = note_tid(ix, found[i].node, tids, wanted);
-	for (int i = 0; i < wanted; i++)
+			ahead->count = note_tid(ix, found[i].node, ahead->tids, ahead->count);
+	for (int i = 0; i < ahead->count; i++)
 	{
-		BlockNumber block = ItemPointerGetBlockNumberNoCheck(&tids[i]);
+		BlockNumber block = ItemPointerGetBlockNumberNoCheck(&ahead->tids[i]);
 		const char *page = row_page(rows, block);
 
 		if (page == NULL)
@@ -120,10 +122,17 @@ hnsw_rows_prefetch(const HnswIndex *ix, const HnswFound *found, int count, float
 		__builtin_prefetch(GetBufferDescriptor(*row_buffer(rows, block) - 1));
 		__builtin_prefetch(page);
 	}
-	for (int i = 0; i < wanted; i++)
+}
+
+void
+hnsw_rows_prefetch(const HnswIndex *ix, const HnswRowsAhead *ahead)
+{
+	const HnswHints *rows = ix->rows;
+
+	for (int i = 0; i < ahead->count; i++)
 	{
-		BlockNumber block = ItemPointerGetBlockNumberNoCheck(&tids[i]);
-		OffsetNumber offset = ItemPointerGetOffsetNumberNoCheck(&tids[i]);
+		BlockNumber block = ItemPointerGetBlockNumberNoCheck(&ahead->tids[i]);
+		OffsetNumber offset = ItemPointerGetOffsetNumberNoCheck(&ahead->tids[i]);
 		const char *page = row_page(rows, block);
 		ItemIdData	line;
 

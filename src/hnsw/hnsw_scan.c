@@ -2,11 +2,12 @@
  * hnsw_scan.c
  *		Index scans: rows in the order of their exact distance.
  *
- * The graph search finds nodes with approximate distances.  The nearest of
- * them are looked up in the heap, where the exact distance is computed as the
- * query's own operator computes it; a row is returned once no other can be
- * nearer.  Rows that the snapshot does not see are dropped on the way, so the
- * scan goes on until the executor has had enough.
+ * The graph search finds nodes with approximate distances.  Where these leave
+ * open which row is the next, rows are looked up in the heap and the exact
+ * distance is computed as the query's own operator computes it; a row is
+ * returned once no other can be nearer.  Rows that the snapshot does not see
+ * are dropped on the way, here or by the executor, so the scan goes on until
+ * the executor has had enough.
  */
 #include "postgres.h"
 
@@ -31,7 +32,7 @@
  * for finds what one by full vectors would.  A short search needs fewer.
  */
 #define EXTRA_CANDIDATES 8
-#define EXTRA_SHARE 5	/* one for so many */
+#define EXTRA_SHARE 10	/* one for so many */
 
 /*
  * As long as few of a search's rows have gone out, what sketches may have
@@ -58,9 +59,10 @@
 typedef struct HnswReady
 {
 	double		bound;			/* no nearer than this; the distance itself when exact */
+	float		slack;			/* when not exact: the distance seems so much larger */
 	uint32		node;			/* when not exact */
 	uint32		next;			/* its first alias */
-	ItemPointerData tid;		/* when exact */
+	ItemPointerData tid;		/* once it has been read: when exact */
 	bool		exact;
 } HnswReady;
 
@@ -189,9 +191,9 @@ ready_pop(HnswScan *state)
 }
 
 static void
-push_node(HnswScan *state, double bound, uint32 node, uint32 next)
+push_node(HnswScan *state, double bound, float slack, uint32 node, uint32 next)
 {
-	HnswReady	entry = {.bound = bound, .node = node, .next = next};
+	HnswReady	entry = {.bound = bound, .slack = slack, .node = node, .next = next};
 
 	ready_push(state, entry);
 }
@@ -215,9 +217,9 @@ take_found(HnswScan *state)
 			continue;
 
 		/* Where estimates have overflowed they say nothing. */
-		vague = state->ix.opclass.folded || !(found->slack < FLT_MAX);
-		push_node(state, vague ? -INFINITY : found->distance - found->slack, found->node & ~HNSW_DEAD_BIT,
-				  found->next);
+		vague = state->ix.opclass.folded || !(found->slack < FLT_MAX) || !(fabsf(found->distance) < FLT_MAX);
+		push_node(state, vague ? -INFINITY : found->distance - found->slack, vague ? INFINITY : found->slack,
+				  found->node & ~HNSW_DEAD_BIT, found->next);
 	}
 }
 
@@ -254,6 +256,7 @@ start_scan(IndexScanDesc scan, HnswScan *state)
 	MemoryContext old;
 	const void *value = NULL;
 	bool		indexable;
+	HnswRowsAhead ahead;
 
 	if (scan->orderByData == NULL || scan->numberOfOrderBys != 1)
 		elog(ERROR, "cannot scan hnsw index without order");
@@ -309,9 +312,10 @@ start_scan(IndexScanDesc scan, HnswScan *state)
 		hnsw_search_start(&state->search, value, first_ef());
 		hnsw_search_run(&state->search);
 		state->rested = state->search.counters.hops;
-		hnsw_rows_prefetch(&state->ix, state->search.found, state->search.found_count,
-						   hnsw_search_limit(&state->search));
+		hnsw_rows_ahead(&state->ix, state->search.found, state->search.found_count,
+						hnsw_search_limit(&state->search), &ahead);
 		take_found(state);
+		hnsw_rows_prefetch(&state->ix, &ahead);
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -360,6 +364,21 @@ exact_distance(IndexScanDesc scan, HnswScan *state, ItemPointer tid, double *dis
 	return true;
 }
 
+/* Where a node's row is; false when it is dead. */
+static bool
+read_tid(HnswScan *state, uint32 node, ItemPointer tid)
+{
+	HnswIndex  *ix = &state->ix;
+	const HnswGeometry *g = &ix->geometry;
+	Buffer		buffer = hnsw_read_page(ix, hnsw_sketch_block(g, node), HNSW_PAGE_SKETCH);
+	HnswSketch *sketch = hnsw_sketch(g, BufferGetPage(buffer), node);
+	bool		live = (sketch->flags & HNSW_STATE_MASK) == HNSW_LIVE;
+
+	*tid = sketch->tid;
+	UnlockReleaseBuffer(buffer);
+	return live;
+}
+
 /*
  * Look at a node's row, and put it back with its exact distance.  Its first
  * alias comes behind it, with the same distance: equal values.
@@ -367,17 +386,11 @@ exact_distance(IndexScanDesc scan, HnswScan *state, ItemPointer tid, double *dis
 static void
 rerank(IndexScanDesc scan, HnswScan *state, const HnswReady *entry)
 {
-	HnswIndex  *ix = &state->ix;
-	const HnswGeometry *g = &ix->geometry;
-	Buffer		buffer = hnsw_read_page(ix, hnsw_sketch_block(g, entry->node), HNSW_PAGE_SKETCH);
-	HnswSketch *sketch = hnsw_sketch(g, BufferGetPage(buffer), entry->node);
-	HnswReady	row = {.exact = true, .tid = sketch->tid};
-	bool		live = (sketch->flags & HNSW_STATE_MASK) == HNSW_LIVE;
+	HnswReady	row = {.exact = true};
 	double		bound = entry->bound;
 	MemoryContext old;
 
-	UnlockReleaseBuffer(buffer);
-	if (live)
+	if (read_tid(state, entry->node, &row.tid))
 	{
 		MemoryContextReset(state->row_context);
 		old = MemoryContextSwitchTo(state->row_context);
@@ -390,7 +403,7 @@ rerank(IndexScanDesc scan, HnswScan *state, const HnswReady *entry)
 	}
 	if (entry->next != HNSW_NO_NODE)
 	{
-		push_node(state, bound, entry->next, hnsw_search_alias(&state->search, entry->next));
+		push_node(state, bound, INFINITY, entry->next, hnsw_search_alias(&state->search, entry->next));
 		state->taken = state->search.found_count;
 	}
 }
@@ -436,7 +449,7 @@ search_on(HnswScan *state)
 		state->sweep = hnsw_sweep_begin(search, state->any_order, memory);
 	state->ended = !hnsw_sweep_next(state->sweep);
 	for (int i = 0; i < state->sweep->count; i++)
-		push_node(state, -INFINITY, state->sweep->best[i].node, HNSW_NO_NODE);
+		push_node(state, -INFINITY, INFINITY, state->sweep->best[i].node, HNSW_NO_NODE);
 	search->counters.sweeps++;
 	return !state->ended;
 }
@@ -472,6 +485,22 @@ look_closer(HnswScan *state, double distance)
 		return false;
 	take_found(state);
 	return true;
+}
+
+/*
+ * Whether a node's row comes next however far its estimate and the others' are
+ * off, so that nobody need look at it but the executor.  The slack is three
+ * standard deviations: twice of it does not happen.  The small rest is what
+ * the operator itself rounds.
+ */
+static bool
+surely_next(const HnswScan *state, const HnswReady *entry)
+{
+	double		above = entry->bound + 3 * (double) entry->slack + 1e-5 * fabs(entry->bound) + 1e-6;
+
+	return entry->next == HNSW_NO_NODE && entry->bound >= state->last && above <= safe_limit(state) &&
+		(state->ready_count == 0 || above <= state->ready[0].bound) &&
+		hnsw_iterative_scan != HNSW_ITERATIVE_OFF;
 }
 
 /* Keep the order: a row that comes too late goes out at the end, should the scan get there. */
@@ -521,27 +550,40 @@ next_row(IndexScanDesc scan, HnswScan *state)
 			continue;
 		}
 		entry = ready_pop(state);
-		if (!entry.exact)
+		if (!entry.exact && !surely_next(state, &entry))
 		{
 			rerank(scan, state, &entry);
 			continue;
 		}
-		if (look_closer(state, entry.bound))
+		if (look_closer(state, entry.exact ? entry.bound : entry.bound + entry.slack))
 		{
 			ready_push(state, entry);
 			continue;
 		}
-		if (entry.bound < state->last && !state->draining && hnsw_iterative_scan != HNSW_ITERATIVE_RELAXED)
+
+		/* The executor finds the row's page pinned; where it is not known yet, it becomes known. */
+		if (!entry.exact &&
+			!(read_tid(state, entry.node, &entry.tid) &&
+			  hnsw_row_pin(&state->ix, scan->xs_heapfetch, &entry.tid)))
 		{
-			put_aside(state, entry);
+			rerank(scan, state, &entry);
 			continue;
 		}
-		if (hnsw_iterative_scan == HNSW_ITERATIVE_OFF && state->returned >= hnsw_ef_search)
-			return false;
-		state->last = Max(state->last, entry.bound);
+		if (entry.exact)
+		{
+			if (entry.bound < state->last && !state->draining &&
+				hnsw_iterative_scan != HNSW_ITERATIVE_RELAXED)
+			{
+				put_aside(state, entry);
+				continue;
+			}
+			if (hnsw_iterative_scan == HNSW_ITERATIVE_OFF && state->returned >= hnsw_ef_search)
+				return false;
+			hnsw_row_pin(&state->ix, scan->xs_heapfetch, &entry.tid);
+		}
+		state->last = Max(state->last, entry.exact ? entry.bound : entry.bound + 2 * (double) entry.slack);
 		state->returned++;
 		scan->xs_heaptid = entry.tid;
-		hnsw_row_pin(&state->ix, scan->xs_heapfetch, &entry.tid);
 		return true;
 	}
 }

@@ -26,7 +26,7 @@
 /* Sketches from which the places to start are chosen, and how many are chosen. */
 #define ENTRY_SKETCHES		1024
 #define ENTRY_STRIDED_PAGES 8
-#define ENTRY_SEEDS			12
+#define ENTRY_SEEDS			8
 
 /* Of one page at most. */
 #define MAX_SKETCHES		((HNSW_PAGE_END - HNSW_SKETCH_START) / HNSW_SKETCH_HEADER)
@@ -148,39 +148,49 @@ with_state(uint32 node, uint8 flags)
 	return node | ((flags & HNSW_STATE_MASK) == HNSW_DEAD ? HNSW_DEAD_BIT : 0);
 }
 
+/* A place to start, by a glance at its sketch. */
+typedef struct Entry
+{
+	float		glance;
+	HnswCandidate candidate;
+} Entry;
+
 /* The nearest of the sketches on one page, kept sorted in best. */
 static void
-scan_entry_page(HnswSearch *search, uint32 first, uint32 end, HnswCandidate *best, int *count)
+scan_entry_page(HnswSearch *search, uint32 first, uint32 end, Entry *best, int *count)
 {
 	HnswIndex  *ix = search->ix;
 	const HnswGeometry *g = &ix->geometry;
 	Buffer		buffer = hnsw_read_page(ix, hnsw_sketch_block(g, first), HNSW_PAGE_SKETCH);
 	const uint8 *slot = (const uint8 *) BufferGetPage(buffer) + hnsw_sketch_offset(g, first);
 	const uint8 *sketches[MAX_SKETCHES];
-	float		distances[MAX_SKETCHES];
+	float		glances[MAX_SKETCHES];
+	int			n = end - first;
 
-	for (uint32 node = first; node < end; node++, slot += g->sketch_size)
-		sketches[node - first] = slot + HNSW_SKETCH_HEADER;
-	quant_sketch_distances(&search->query, sketches, end - first, distances);
-	for (uint32 node = first; node < end; node++)
+	for (int i = 0; i < n; i++)
+		sketches[i] = slot + i * g->sketch_size + HNSW_SKETCH_HEADER;
+	quant_sketch_glances(&search->query, sketches, n, glances);
+	for (int at = 0; at < n; at++)
 	{
-		float		distance = distances[node - first];
-		uint8		flags;
+		const HnswSketch *sketch;
+		Entry		entry;
 		int			i;
 
-		if (likely(*count == ENTRY_SEEDS && distance >= best[ENTRY_SEEDS - 1].distance))
+		if (likely(*count == ENTRY_SEEDS && glances[at] >= best[ENTRY_SEEDS - 1].glance))
 			continue;
-		flags = ((const HnswSketch *) (sketches[node - first] - HNSW_SKETCH_HEADER))->flags;
-		if (!is_node(flags))
+		sketch = (const HnswSketch *) (sketches[at] - HNSW_SKETCH_HEADER);
+		if (!is_node(sketch->flags))
 			continue;
+		entry.glance = glances[at];
+		entry.candidate.node = with_state(first + at, sketch->flags);
+		entry.candidate.distance = quant_sketch_distance(&search->query, sketch->code, sketch->factors);
 		i = *count < ENTRY_SEEDS ? (*count)++ : ENTRY_SEEDS - 1;
-		for (; i > 0 && best[i - 1].distance > distance; i--)
+		for (; i > 0 && best[i - 1].glance > entry.glance; i--)
 			best[i] = best[i - 1];
-		best[i].distance = distance;
-		best[i].node = with_state(node, flags);
+		best[i] = entry;
 	}
 	UnlockReleaseBuffer(buffer);
-	search->counters.estimates += end - first;
+	search->counters.estimates += n;
 }
 
 static uint32
@@ -201,7 +211,7 @@ seed(HnswSearch *search, const HnswMetaPage *meta)
 	const HnswGeometry *g = &search->ix->geometry;
 	uint32		count = search->node_count;
 	uint32		since = meta->built_nodes;
-	HnswCandidate best[ENTRY_SEEDS];
+	Entry		best[ENTRY_SEEDS];
 	int			best_count = 0;
 	uint32		first;
 
@@ -235,8 +245,8 @@ seed(HnswSearch *search, const HnswMetaPage *meta)
 		scan_entry_page(search, first, Min(page_end(g, first), count), best, &best_count);
 	}
 	for (int i = 0; i < best_count; i++)
-		if (visit(search, best[i].node & ~HNSW_DEAD_BIT))
-			push_frontier(search, best[i].distance, best[i].node);
+		if (visit(search, best[i].candidate.node & ~HNSW_DEAD_BIT))
+			push_frontier(search, best[i].candidate.distance, best[i].candidate.node);
 }
 
 /* Begin a search for the ef nodes nearest to value. */
@@ -545,11 +555,18 @@ read_next(HnswSearch *search, HnswBatch *batch)
 		read_node(search, candidate_pop(search->frontier, &search->frontier_count), false, batch);
 }
 
+/* Ask for a node's slot, unless it is one of the last asked for. */
 static pg_attribute_always_inline void
-prefetch_node(const HnswSearch *search, int i)
+prefetch_node(HnswSearch *search, int i)
 {
-	HnswPlace	place = hnsw_node_place(search->ix, search->frontier[i].node & ~HNSW_DEAD_BIT);
+	uint32		node = search->frontier[i].node;
+	HnswPlace	place;
 
+	if (node == search->asked[0] || node == search->asked[1])
+		return;
+	search->asked[1] = search->asked[0];
+	search->asked[0] = node;
+	place = hnsw_node_place(search->ix, node & ~HNSW_DEAD_BIT);
 	place.buffer = hnsw_seen_in(search->ix, place.block);
 	hnsw_prefetch(&place, Min(search->ix->geometry.node_size, 1024));
 }

@@ -39,6 +39,9 @@ typedef struct KernelCode
 	/* And for n of them, at addresses that are multiples of 8. */
 	void		(*xor_rows) (const uint64_t *a, const uint8_t *const *rows, size_t n, size_t words,
 							 uint32_t *sums);
+	/* For each of n, in how many bits it differs from the highest plane of a alone. */
+	void		(*xor_signs) (const uint64_t *a, const uint8_t *const *rows, size_t n, size_t words,
+							  uint32_t *sums);
 
 	/* The sum of |q - (low + step * code)|. */
 	float		(*l1_f32_u8) (const float *q, const uint8_t *code, float low, float step, size_t n);

@@ -127,6 +127,29 @@ xor_rows(const uint64_t *a, const uint8_t *const *rows, size_t n, size_t words, 
 	}
 }
 
+static inline __attribute__((always_inline)) void
+xor_signs_of(const uint64_t *a, const uint8_t *const *rows, size_t n, size_t words, uint32_t *sums)
+{
+	for (size_t i = 0; i < n; i++)
+	{
+		const uint64_t *b = (const uint64_t *) rows[i];
+		uint32_t	sum = 0;
+
+		for (size_t w = 0; w < words; w++)
+			sum += (uint32_t) count_bits(a[w * CODE_QUERY_PLANES + CODE_QUERY_PLANES - 1] ^ b[w]);
+		sums[i] = sum;
+	}
+}
+
+static void
+xor_signs(const uint64_t *a, const uint8_t *const *rows, size_t n, size_t words, uint32_t *sums)
+{
+	if (words == 384 / 64)
+		xor_signs_of(a, rows, n, 384 / 64, sums);
+	else
+		xor_signs_of(a, rows, n, words, sums);
+}
+
 static float
 l1_f32_u8(const float *q, const uint8_t *code, float low, float step, size_t n)
 {
@@ -345,6 +368,7 @@ static const KernelCode functions = {
 	.xor_planes = xor_planes,
 	.xor_query = xor_query,
 	.xor_rows = xor_rows,
+	.xor_signs = xor_signs,
 	.l1_f32_u8 = l1_f32_u8,
 	.norm_squared = norm_squared,
 	.largest = largest,

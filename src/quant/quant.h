@@ -117,6 +117,13 @@ extern float quant_sketch_distance(const QuantQuery *query, const uint8 *sketch,
 extern void quant_sketch_distances(const QuantQuery *query, const uint8 *const *sketches, int count,
 								   float *distances);
 
+/*
+ * How far sketches seem by the signs of their dimensions alone, where they are
+ * made of those: good enough to choose where to look.
+ */
+extern void quant_sketch_glances(const QuantQuery *query, const uint8 *const *sketches, int count,
+								 float *distances);
+
 extern float quant_code_distance(const QuantQuery *query, const uint8 *code, QuantFactors factors);
 
 /* Between two graph codes. */

@@ -137,6 +137,27 @@ quant_sketch_distances(const QuantQuery *query, const uint8 *const *sketches, in
 	}
 }
 
+void
+quant_sketch_glances(const QuantQuery *query, const uint8 *const *sketches, int count, float *distances)
+{
+	const QuantSpec *spec = query->spec;
+	uint32		differing[AT_ONCE];
+
+	if (spec->kind != QUANT_ROTATED || spec->sketch_bits != 1)
+	{
+		quant_sketch_distances(query, sketches, count, distances);
+		return;
+	}
+	for (int start = 0; start < count; start += AT_ONCE)
+	{
+		int			n = Min(count - start, AT_ONCE);
+
+		kernel_code.xor_signs(query->planes, sketches + start, n, (spec->dims + 63) / 64, differing);
+		for (int i = 0; i < n; i++)
+			distances[start + i] = (float) differing[i];
+	}
+}
+
 float
 quant_code_distance(const QuantQuery *query, const uint8 *code, QuantFactors factors)
 {

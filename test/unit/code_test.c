@@ -98,6 +98,7 @@ test_planes(const KernelCode *k, const char *level)
 				b[64 * 8];
 	const uint8_t *rows[7];
 	uint32_t	sums[7];
+	uint64_t	signs[64];
 
 	for (int round = 0; round < 100; round++)
 	{
@@ -118,6 +119,11 @@ test_planes(const KernelCode *k, const char *level)
 		k->xor_rows(a, rows, 7, words, sums);
 		for (int i = 0; i < 7; i++)
 			failures += sums[i] != plain_planes(a, CODE_QUERY_PLANES, b + i * (words + 1), 1, words);
+		k->xor_signs(a, rows, 7, words, sums);
+		for (size_t w = 0; w < words; w++)
+			signs[w] = a[w * CODE_QUERY_PLANES + CODE_QUERY_PLANES - 1];
+		for (int i = 0; i < 7; i++)
+			failures += sums[i] != plain_planes(signs, 1, b + i * (words + 1), 1, words);
 	}
 	finish(level, "bit planes");
 }
