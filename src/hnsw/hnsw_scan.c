@@ -87,7 +87,9 @@ typedef struct HnswScan
 	bool		draining;		/* the late ones go out, at the end */
 	int64		returned;
 	double		nearest;		/* distance of the first row returned */
-	double		last;			/* and of the last */
+	double		last;			/* and of the last: no farther than this */
+	double		before;			/* what "last" was before that one */
+	ItemPointerData unseen;		/* the last, when nobody has looked at it */
 	bool		exhausted;		/* the graph has given what it can, or all that is wanted of it */
 	bool		ended;			/* nothing is looked for any more */
 	HnswSweep  *sweep;			/* the pass over everything that comes last */
@@ -280,7 +282,8 @@ start_scan(IndexScanDesc scan, HnswScan *state)
 	state->draining = false;
 	state->taken = 0;
 	state->returned = 0;
-	state->last = -INFINITY;
+	state->last = state->before = -INFINITY;
+	ItemPointerSetInvalid(&state->unseen);
 	state->exhausted = false;
 	state->ended = false;
 	memset(&state->search.counters, 0, sizeof(HnswCounters));
@@ -496,11 +499,61 @@ look_closer(HnswScan *state, double distance)
 static bool
 surely_next(const HnswScan *state, const HnswReady *entry)
 {
+	const HnswIndex *ix = &state->ix;
 	double		above = entry->bound + 3 * (double) entry->slack + 1e-5 * fabs(entry->bound) + 1e-6;
 
-	return entry->next == HNSW_NO_NODE && entry->bound >= state->last && above <= safe_limit(state) &&
+	/* Products of plain values may cancel out and leave nothing but what was rounded. */
+	if (ix->spec.kind == QUANT_PLAIN && ix->spec.metric == QUANT_IP)
+		return false;
+
+	/* Of an alias, or where estimates have overflowed, nothing is known: the slack is infinite. */
+	return entry->next == HNSW_NO_NODE && entry->bound >= state->last &&
+		above < INFINITY && above <= safe_limit(state) &&
 		(state->ready_count == 0 || above <= state->ready[0].bound) &&
 		hnsw_iterative_scan != HNSW_ITERATIVE_OFF;
+}
+
+/*
+ * Whether a row is nearer than the last that went out.  Where that one has not
+ * been looked at, it is now: most often it was the nearer one all the same.
+ */
+static bool
+comes_too_late(IndexScanDesc scan, HnswScan *state, double distance)
+{
+	MemoryContext old;
+	double		seen;
+
+	if (distance >= state->last || !ItemPointerIsValid(&state->unseen))
+		return distance < state->last;
+	MemoryContextReset(state->row_context);
+	old = MemoryContextSwitchTo(state->row_context);
+	state->last = state->before;
+	if (exact_distance(scan, state, &state->unseen, &seen))
+		state->last = Max(state->before, seen);
+	MemoryContextSwitchTo(old);
+	ItemPointerSetInvalid(&state->unseen);
+	return distance < state->last;
+}
+
+/* Note that a row goes out. */
+static void
+note_returned(HnswScan *state, const HnswReady *entry)
+{
+	state->before = state->last;
+	state->last = Max(state->last, entry->bound + 2 * (double) entry->slack);
+	ItemPointerSetInvalid(&state->unseen);
+	if (!entry->exact)
+		state->unseen = entry->tid;
+	state->returned++;
+}
+
+/* The executor found that the last row is there for nobody: it does not count. */
+static void
+forget_returned(HnswScan *state)
+{
+	state->last = state->before;
+	ItemPointerSetInvalid(&state->unseen);
+	state->returned--;
 }
 
 /* Keep the order: a row that comes too late goes out at the end, should the scan get there. */
@@ -571,8 +624,8 @@ next_row(IndexScanDesc scan, HnswScan *state)
 		}
 		if (entry.exact)
 		{
-			if (entry.bound < state->last && !state->draining &&
-				hnsw_iterative_scan != HNSW_ITERATIVE_RELAXED)
+			if (!state->draining && hnsw_iterative_scan != HNSW_ITERATIVE_RELAXED &&
+				comes_too_late(scan, state, entry.bound))
 			{
 				put_aside(state, entry);
 				continue;
@@ -581,8 +634,7 @@ next_row(IndexScanDesc scan, HnswScan *state)
 				return false;
 			hnsw_row_pin(&state->ix, scan->xs_heapfetch, &entry.tid);
 		}
-		state->last = Max(state->last, entry.exact ? entry.bound : entry.bound + 2 * (double) entry.slack);
-		state->returned++;
+		note_returned(state, &entry);
 		scan->xs_heaptid = entry.tid;
 		return true;
 	}
@@ -598,7 +650,11 @@ hnsw_gettuple(IndexScanDesc scan, ScanDirection direction)
 	if (!state->started)
 		start_scan(scan, state);
 	else
+	{
 		hnsw_refresh_hints(&state->ix, state->search.node_count);
+		if (scan->kill_prior_tuple)
+			forget_returned(state);
+	}
 	scan->xs_recheck = false;
 	scan->xs_recheckorderby = false;
 	result = next_row(scan, state);
