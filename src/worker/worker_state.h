@@ -67,6 +67,7 @@ typedef struct WorkerVectorizer
 	bool		sweep_wanted;	/* rows went, and their digests may be left */
 	int			failures;		/* of our own SQL, in a row */
 	int			read_limit;		/* rows to read at once after reading failed; 0 = no limit */
+	int			write_piece;	/* rows of a backfill to lock at once; 0 = all of the batch */
 	TimestampTz not_before;
 	TimestampTz cutover_at;		/* of a next generation: when to try for the serving one's place */
 	int			cutover_tries;	/* that failed, in a row */

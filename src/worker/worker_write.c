@@ -13,6 +13,7 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
@@ -40,6 +41,8 @@ typedef struct WriteArgs
 {
 	WorkerBatch *batch;
 	RowFate    *fate;
+	int			written;		/* or found to be changed: rows that the slice got through */
+	TimestampTz slice_end;
 } WriteArgs;
 
 /* ---- one row ---------------------------------------------------------------------- */
@@ -188,67 +191,91 @@ changes_wait(void)
 /*
  * Who has attached or made a partition is seen to have committed before we are told that the table has it,
  * and its rows, queued by him, are not found until then.  He lets go of his lock on what it is a partition of
- * after that.  Tried, never waited for: false when there may be such a partition.
+ * after that.  Tried, never waited for: false when there may be such a partition.  What is locked gets no
+ * further partitions, so only then is it asked for those that it has.
  */
 static bool
-partitions_known(WorkerVectorizer *v)
+partitions_known(Oid table)
 {
-	List	   *relations;
 	ListCell   *lc;
 
-	if (get_rel_relkind(v->def->source) != RELKIND_PARTITIONED_TABLE)
-		return true;
-	relations = find_all_inheritors(v->def->source, NoLock, NULL);
-	foreach(lc, relations)
-		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_PARTITIONED_TABLE &&
-			!ConditionalLockRelationOid(lfirst_oid(lc), ShareUpdateExclusiveLock))
+	check_stack_depth();
+	if (!ConditionalLockRelationOid(table, ShareUpdateExclusiveLock))
+		return false;
+	foreach(lc, find_inheritance_children(table, NoLock))
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_PARTITIONED_TABLE && !partitions_known(lfirst_oid(lc)))
 			return false;
-	list_free(relations);
 	return true;
 }
 
-/*
- * Decide the fate of each row and write those that are still as they were
- * sent.  In a subtransaction, as the table's owner where its SQL runs.
- */
+/* Those of rows [from, to) that could not be locked: by somebody else, or gone? */
 static void
-write_rows(WriteArgs *w)
+write_gone_rows(WriteArgs *w, int from, int to)
 {
 	WorkerBatch *batch = w->batch;
 	WorkerVectorizer *v = batch->vectorizer;
 	RenderArgs	args = {
-		.v = v, .rows = batch->rows, .nrows = batch->nrows, .lock = true,
-		.texts = palloc0(sizeof(char *) * batch->nrows), .found = palloc0(batch->nrows),
+		.v = v, .rows = batch->rows + from, .nrows = to - from,
+		.texts = palloc0(sizeof(char *) * (to - from)), .found = palloc0(to - from),
+		.context = CurrentMemoryContext
+	};
+	CatalogScope scope;
+
+	if (get_rel_relkind(v->def->source) == RELKIND_PARTITIONED_TABLE && !partitions_known(v->def->source))
+		return;
+	worker_render(&args);
+	worker_enter_owner(v, &scope);
+	for (int i = from; i < to; i++)
+		if (w->fate[i] == ROW_LOCKED && !args.found[i - from])
+		{
+			w->fate[i] = ROW_GONE;
+			delete_chunks(v, &batch->rows[i]);
+		}
+	worker_leave_owner(&scope);
+}
+
+/* Has the slice taken its time, and is there somebody to give way to? */
+static bool
+slice_is_over(const WriteArgs *w)
+{
+	return !w->batch->live && GetCurrentTimestamp() > w->slice_end && changes_wait();
+}
+
+/*
+ * Lock rows [from, to), and write those that are still as they were sent.  One at least: who comes again and
+ * again gets through.
+ */
+static void
+write_piece(WriteArgs *w, int from, int to)
+{
+	WorkerBatch *batch = w->batch;
+	WorkerVectorizer *v = batch->vectorizer;
+	RenderArgs	args = {
+		.v = v, .rows = batch->rows + from, .nrows = to - from, .lock = true,
+		.texts = palloc0(sizeof(char *) * (to - from)), .found = palloc0(to - from),
 		.context = CurrentMemoryContext
 	};
 	bool		missing = false;
-	int			settled = 0;
-	TimestampTz slice_end;
 	CatalogScope scope;
 
 	worker_render(&args);
-	slice_end = GetCurrentTimestamp() + WRITE_SLICE_US;
 	worker_enter_owner(v, &scope);
 	prepare_plans(v);
-	for (int i = 0; i < batch->nrows; i++)
+	for (int i = from; i < to; i++)
 	{
 		BatchRow   *row = &batch->rows[i];
 
-		/* one row at least: who comes again and again gets through */
-		if (settled > 0 && !batch->live && GetCurrentTimestamp() > slice_end && changes_wait())
-		{
-			w->fate[i] = ROW_LATER;
-			continue;
-		}
-		if (!args.found[i])
+		if (w->written > 0 && slice_is_over(w))
+			break;
+		if (!args.found[i - from])
 		{
 			w->fate[i] = ROW_LOCKED;
 			missing = true;
 			continue;
 		}
-		settled++;
+		w->written++;
 		w->fate[i] = ROW_WRITTEN;
-		if (!worker_text_same(args.texts[i], row->text))
+		if (!worker_text_same(args.texts[i - from], row->text))
 			w->fate[i] = ROW_CHANGED;
 		else if (v->delete_sql != NULL)
 			write_chunks(batch, row);
@@ -256,20 +283,33 @@ write_rows(WriteArgs *w)
 			write_column(batch, row);
 	}
 	worker_leave_owner(&scope);
-	if (!missing || !partitions_known(v))
-		return;
+	if (missing)
+		write_gone_rows(w, from, to);
+}
 
-	/* Not locked by us: by somebody else, or gone? */
-	args.lock = false;
-	worker_render(&args);
-	worker_enter_owner(v, &scope);
+/*
+ * Decide the fate of each row, and write those that are still as they were
+ * sent.  In a subtransaction, as the table's owner where its SQL runs.
+ *
+ * Rows that a slice does not come to are rendered and locked in vain.  So a
+ * backfill's are taken in pieces of about as many as the last slice has written.
+ */
+static void
+write_rows(WriteArgs *w)
+{
+	WorkerBatch *batch = w->batch;
+	WorkerVectorizer *v = batch->vectorizer;
+	int			piece = batch->live || v->write_piece == 0 ? batch->nrows : v->write_piece;
+
 	for (int i = 0; i < batch->nrows; i++)
-		if (w->fate[i] == ROW_LOCKED && !args.found[i])
-		{
-			w->fate[i] = ROW_GONE;
-			delete_chunks(v, &batch->rows[i]);
-		}
-	worker_leave_owner(&scope);
+		w->fate[i] = ROW_LATER;
+	w->slice_end = GetCurrentTimestamp() + WRITE_SLICE_US;
+	for (int from = 0; from < batch->nrows && !(w->written > 0 && slice_is_over(w)); from += piece)
+		write_piece(w, from, Min(from + piece, batch->nrows));
+	if (!batch->live && GetCurrentTimestamp() > w->slice_end)
+		v->write_piece = Max(1, w->written);
+	else if (!batch->live && v->write_piece > 0)
+		v->write_piece = v->write_piece < batch->nrows ? v->write_piece * 2 : 0;
 }
 
 static void

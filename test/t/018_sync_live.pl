@@ -135,6 +135,34 @@ VecsyncNode::in_step($node, 'slow', 'body', 'slow: in step');
 like(place('slow', 1000), qr/^\d+ of ([3-9]|\d\d)$/, 'the write-back was interrupted for the change');
 is(sql(q{SELECT count(*) || ' ' || count(DISTINCT key) FROM vecsync.operation WHERE vectorizer = 'slow' AND status = 'success'}), '51 51', 'each row was written once');
 
+# Changes come all the time: each of them interrupts it, and what it does not come to is left alone.
+sql(q{CREATE SEQUENCE renders; CREATE TABLE ticks (stop bool);
+	CREATE FUNCTION counted(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('public.renders'); RETURN $1; END $$;
+	CREATE TABLE sliced (id int PRIMARY KEY, body text); INSERT INTO sliced SELECT i, 'sliced ' || i FROM generate_series(1, 60) i;
+	CREATE TRIGGER dawdle BEFORE UPDATE ON sliced FOR EACH ROW EXECUTE FUNCTION dawdle()});
+my $ticker = VecsyncNode::session($node);
+$ticker->query_until(qr/ticking/, <<'SQL');
+\echo ticking
+DO $$ BEGIN
+	FOR i IN 1..1000000000 LOOP
+		UPDATE quiet SET body = 'tick ' || i WHERE id = 1;
+		COMMIT;
+		EXIT WHEN EXISTS (SELECT FROM ticks);
+		PERFORM pg_sleep(0.005);
+	END LOOP;
+END $$;
+SQL
+VecsyncNode::vectorizer($node, $service, 'sliced', '=counted(sliced.body)');
+ok(VecsyncNode::poll($node, 'SELECT count(*) FROM sliced WHERE embedding IS NULL', '0'), 'a slow write-back beside changes');
+sql('INSERT INTO ticks VALUES (true)');
+$ticker->query_safe('SELECT 1');
+$ticker->quit;
+ok(VecsyncNode::settle($node, $_), "$_: worked off") for qw(sliced quiet);
+cmp_ok(sql(q{SELECT count(*) FROM vecsync.batch WHERE vectorizer = 'sliced'}), '>=', 10, 'in many slices');
+# once to be sent, once to be written, and those that a slice locked and did not come to
+cmp_ok(sql('SELECT last_value FROM renders'), '<=', 60 * 6, 'each of which renders about as many rows as it writes');
+VecsyncNode::in_step($node, 'sliced', 'body', 'sliced: in step');
+
 # ---- what nobody tells of, during a backfill that leaves the worker no pause ---------------------------
 sql(q{SELECT vecsync.alter_model('m', '{"max_batch": 10}');
 	CREATE TABLE pace (slow bool); INSERT INTO pace VALUES (true);
