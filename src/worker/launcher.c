@@ -118,14 +118,17 @@ start_worker(int i)
 	snprintf(worker.bgw_name, BGW_MAXLEN, "vecsync worker for database %u", slot->database);
 	strlcpy(worker.bgw_type, "vecsync worker", BGW_MAXLEN);
 
+	/* before it is registered: a process that finds another state is not the one that is wanted */
+	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	slot->state = WORKER_STARTING;
+	LWLockRelease(worker_shared->lock);
 	registered = RegisterDynamicBackgroundWorker(&worker, &handles[i]);
 	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
 	slot->no_slot = !registered;
-	if (registered)
-		slot->state = WORKER_STARTING;
-	else
+	if (!registered)
 	{
 		handles[i] = NULL;
+		slot->state = WORKER_WANTED;
 		slot->next_start = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NO_SLOT_MS);
 	}
 	LWLockRelease(worker_shared->lock);
@@ -141,8 +144,6 @@ worker_ended(int i)
 	pfree(handles[i]);
 	handles[i] = NULL;
 	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
-	slot->latch = NULL;
-	slot->pid = 0;
 	if (slot->state != WORKER_ABSENT)
 	{
 		if (slot->started_at != 0 && TimestampDifferenceExceeds(slot->started_at, now, RUN_LONG_MS))
@@ -154,6 +155,26 @@ worker_ended(int i)
 		slot->state = WORKER_WANTED;
 	}
 	LWLockRelease(worker_shared->lock);
+}
+
+/*
+ * The slot speaks of a worker that we have not started, but a launcher before us.  If it has not left, it is to
+ * do that before another one comes: under the lock the number is that of a process that has not ended.
+ */
+static void
+replace_stray(WorkerDatabase *slot)
+{
+	pid_t		pid;
+
+	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	slot->state = WORKER_WANTED;
+	slot->next_start = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RESTART_MIN_MS);
+	pid = slot->pid;
+	if (pid != 0)
+		kill(pid, SIGTERM);
+	LWLockRelease(worker_shared->lock);
+	if (pid != 0)
+		ereport(LOG, errmsg("vecsync launcher ends process %d, a worker of the launcher before it", (int) pid));
 }
 
 /* One look at all slots.  Returns how long to sleep. */
@@ -179,6 +200,9 @@ tend_workers(void)
 
 		if (handles[i] != NULL && GetBackgroundWorkerPid(handles[i], &pid) == BGWH_STOPPED)
 			worker_ended(i);
+		if (handles[i] == NULL && (slot->state == WORKER_STARTING || slot->state == WORKER_RUNNING ||
+								   (slot->state == WORKER_WANTED && slot->pid != 0 && slot->next_start <= now)))
+			replace_stray(slot);
 		if (slot->state == WORKER_WANTED && handles[i] == NULL && worker_enabled)
 		{
 			if (slot->next_start <= now)
@@ -203,22 +227,6 @@ launcher_main(Datum arg)
 
 	before_shmem_exit(launcher_detach, (Datum) 0);
 	worker_shared->launcher = MyLatch;
-
-	/* The slots may speak of workers of a launcher before us; those are gone or will leave. */
-	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < WORKER_MAX_DATABASES; i++)
-	{
-		WorkerDatabase *slot = &worker_shared->databases[i];
-
-		if (slot->state == WORKER_STARTING || slot->state == WORKER_RUNNING)
-		{
-			if (slot->pid != 0)
-				kill(slot->pid, SIGTERM);
-			slot->state = WORKER_WANTED;
-			slot->next_start = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RESTART_MIN_MS);
-		}
-	}
-	LWLockRelease(worker_shared->lock);
 
 	for (;;)
 	{

@@ -38,7 +38,7 @@ typedef struct WorkerDatabase
 {
 	Oid			database;
 	WorkerState state;
-	pid_t		pid;
+	pid_t		pid;			/* of the worker, until it has left the database; 0: none */
 	Latch	   *latch;			/* the worker's, NULL when none runs */
 	TimestampTz next_start;
 	TimestampTz hold_until;		/* somebody wants the database to himself */

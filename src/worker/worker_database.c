@@ -77,10 +77,11 @@ send_worker_away(const char *name, bool owner_only)
 	slot->hold_until = TimestampTzPlusMilliseconds(start, HOLD_MS);
 	slot->next_start = Max(slot->next_start, slot->hold_until);
 	pid = slot->pid;
-	LWLockRelease(worker_shared->lock);
-	if (pid != 0)
+	if (pid != 0)				/* so it has not ended */
 		kill(pid, SIGTERM);
-	while (pid != 0 && slot->pid == pid &&
+	LWLockRelease(worker_shared->lock);
+	/* until the launcher has seen it, too: what it decides then would undo let_worker_back() */
+	while (pid != 0 && (slot->pid == pid || slot->state == WORKER_STARTING || slot->state == WORKER_RUNNING) &&
 		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), LEAVE_MS))
 	{
 		CHECK_FOR_INTERRUPTS();

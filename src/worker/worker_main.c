@@ -63,7 +63,8 @@ MemoryContext WorkerContext = NULL;
 static void
 worker_detach(int code, Datum arg)
 {
-	MyWorker->slot->latch = NULL;
+	if (MyWorker->slot->latch == MyLatch)
+		MyWorker->slot->latch = NULL;
 	ConditionVariableBroadcast(&worker_shared->progressed);
 }
 
@@ -540,17 +541,37 @@ worker_loop(void)
 }
 
 /*
- * From here on whoever wants the database to himself finds the process (send_worker_away), which so has not
- * connected to it before; and it does not come while somebody wants that.
+ * After the process has left the database, and before its number can be another's: who signals it does so
+ * under the lock.
  */
 static void
-show_yourself(WorkerDatabase *slot)
+hide_yourself(int code, Datum arg)
 {
-	bool		wanted;
+	WorkerDatabase *slot = &worker_shared->databases[DatumGetInt32(arg)];
 
 	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
-	slot->pid = MyProcPid;
-	wanted = slot->hold_until <= GetCurrentTimestamp();
+	if (slot->pid == MyProcPid)
+		slot->pid = 0;
+	LWLockRelease(worker_shared->lock);
+}
+
+/*
+ * From here on whoever wants the database to himself finds the process (send_worker_away), which so has not
+ * connected to it before; and it does not come while somebody wants that.  Nor while another one is there, or
+ * when the launcher that wanted it has ended: the next one starts its own.
+ */
+static void
+show_yourself(int number)
+{
+	WorkerDatabase *slot = &worker_shared->databases[number];
+	bool		wanted;
+
+	/* runs when what connecting registers has run */
+	on_shmem_exit(hide_yourself, Int32GetDatum(number));
+	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	wanted = slot->state == WORKER_STARTING && slot->pid == 0 && slot->hold_until <= GetCurrentTimestamp();
+	if (wanted)
+		slot->pid = MyProcPid;
 	LWLockRelease(worker_shared->lock);
 	if (!wanted)
 		proc_exit(0);
@@ -565,7 +586,7 @@ worker_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	DEBUG_CRASH_POINT("worker_starts");
-	show_yourself(slot);
+	show_yourself(DatumGetInt32(arg));
 	DEBUG_CRASH_POINT("worker_connects");
 	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
 	DEBUG_CRASH_POINT("worker_connected");

@@ -91,6 +91,24 @@ sql(q{SELECT vecsync.resume('t')});
 ok(VecsyncNode::settle($node, 't'), 'numbers: worked off');
 VecsyncNode::in_step($node, 't', 'body', 'numbers: in step');
 
+# ---- the launcher ends -------------------------------------------------------------------------------
+# The next one ends the worker that it finds, and nobody else: the number of one that has left may be another process's.
+sub launcher { return sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'vecsync launcher'}) }
+for my $leaves (0, 1)
+{
+	my ($launcher, $worker, $log) = (launcher(), worker(), -s $node->logfile);
+	kill 'STOP', $launcher;
+	sql("SELECT pg_terminate_backend($worker, 60000)") if $leaves;
+	kill 'TERM', $launcher;
+	kill 'CONT', $launcher;
+	ok(VecsyncNode::poll($node, qq{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'vecsync %' AND pid NOT IN ($launcher, $worker)}, '2'), 'another launcher, and another worker');
+	is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'vecsync %'}), '2', 'one of each');
+	sql(q{UPDATE t SET body = body || '.' WHERE id % 3 = 0});
+	ok(VecsyncNode::settle($node, 't'), 'the launcher ended: worked off');
+	is(join(' ', slurp_file($node->logfile, $log) =~ /vecsync launcher ends process (\d+)/g), $leaves ? '' : $worker, $leaves ? 'and it looked for no worker that had left' : 'and it ended the worker that was there');
+}
+VecsyncNode::in_step($node, 't', 'body', 'the launcher ended: in step');
+
 # ---- crashes at chosen points ----------------------------------------------------------------------
 for my $point (qw(worker_answered worker_written worker_waits))
 {
