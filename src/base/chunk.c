@@ -23,7 +23,15 @@ typedef struct Pieces
 	char	  **text;
 	int			count;
 	int			room;
+	int			most;			/* or 0 */
 } Pieces;
+
+/* Is there one more than is of use?  Then there is no need for the others. */
+static bool
+too_many(const Pieces *pieces)
+{
+	return pieces->most > 0 && pieces->count > pieces->most;
+}
 
 static void
 add_piece(Pieces *pieces, char *text)
@@ -113,7 +121,7 @@ split_words(Pieces *pieces, const char *text, const ChunkOptions *options)
 		length[n++] = p - start;
 	}
 
-	for (int from = 0; from < n; from += options->size - options->overlap)
+	for (int from = 0; from < n && !too_many(pieces); from += options->size - options->overlap)
 	{
 		int			to = Min(n, from + options->size);
 		size_t		len = 0;
@@ -146,7 +154,7 @@ split_characters(Pieces *pieces, const char *text, const ChunkOptions *options)
 {
 	const char *stop = text + strlen(text);
 
-	while (text < stop)
+	while (text < stop && !too_many(pieces))
 	{
 		const char *end = skip_characters(text, options->size, stop);
 
@@ -197,7 +205,7 @@ split_recursive(Pieces *pieces, const char *text, const ChunkOptions *options)
 {
 	const char *stop = text + strlen(text);
 
-	while (text < stop)
+	while (text < stop && !too_many(pieces))
 	{
 		const char *end = skip_characters(text, options->size, stop);
 		const char *next;
@@ -225,7 +233,7 @@ split_recursive(Pieces *pieces, const char *text, const ChunkOptions *options)
 char	  **
 chunk_text(const char *text, const ChunkOptions *options, int *count)
 {
-	Pieces		pieces = {0};
+	Pieces		pieces = {.most = options->most};
 
 	switch (options->method)
 	{

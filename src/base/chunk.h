@@ -27,11 +27,13 @@ typedef struct ChunkOptions
 	ChunkMethod method;
 	int			size;			/* words or characters */
 	int			overlap;		/* of the next piece with the one before; less than size */
+	int			most;			/* pieces that are of use; 0: any number */
 } ChunkOptions;
 
 /*
  * The pieces of a text in the server's encoding, in order, none blank;
  * palloc'd.  A blank text has none.  Bytes that are no characters do no harm.
+ * Of more than options->most, so many and one more are made.
  */
 extern char **chunk_text(const char *text, const ChunkOptions *options, int *count);
 

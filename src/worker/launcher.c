@@ -158,8 +158,8 @@ worker_ended(int i)
 }
 
 /*
- * The slot speaks of a worker that we have not started, but a launcher before us.  If it has not left, it is to
- * do that before another one comes: under the lock the number is that of a process that has not ended.
+ * The slot speaks of a worker that we have not started, but a launcher before us.  If it has not left, it is
+ * to do that before another one comes: under the lock the number is that of a process that has not ended.
  */
 static void
 replace_stray(WorkerDatabase *slot)
@@ -174,7 +174,8 @@ replace_stray(WorkerDatabase *slot)
 		kill(pid, SIGTERM);
 	LWLockRelease(worker_shared->lock);
 	if (pid != 0)
-		ereport(LOG, errmsg("vecsync launcher ends process %d, a worker of the launcher before it", (int) pid));
+		ereport(LOG, errmsg("vecsync launcher ends process %d, a worker of the launcher before it",
+							(int) pid));
 }
 
 /* One look at all slots.  Returns how long to sleep. */
@@ -200,8 +201,9 @@ tend_workers(void)
 
 		if (handles[i] != NULL && GetBackgroundWorkerPid(handles[i], &pid) == BGWH_STOPPED)
 			worker_ended(i);
-		if (handles[i] == NULL && (slot->state == WORKER_STARTING || slot->state == WORKER_RUNNING ||
-								   (slot->state == WORKER_WANTED && slot->pid != 0 && slot->next_start <= now)))
+		if (handles[i] == NULL &&
+			(slot->state == WORKER_STARTING || slot->state == WORKER_RUNNING ||
+			 (slot->state == WORKER_WANTED && slot->pid != 0 && slot->next_start <= now)))
 			replace_stray(slot);
 		if (slot->state == WORKER_WANTED && handles[i] == NULL && worker_enabled)
 		{

@@ -26,15 +26,20 @@
 #include "queue/queue.h"
 #include "worker/worker_state.h"
 
+/* Texts are read until there are so many bytes of them; the others are left for the next time. */
+#define READ_BYTES	(64 * 1024 * 1024)
+
+/* ... and so many rows at once, at most, that what comes with the last ones is not much more. */
+#define READ_ROWS	16
+
+/* A text that has a memory context of its own. */
+#define LONG_TEXT	(1024 * 1024)
+
 /* By the same characters as vecsync.verify(), whatever the locale. */
 bool
 worker_text_blank(const char *text)
 {
-	if (text != NULL)
-		for (; *text; text++)
-			if (strchr(" \t\n\v\f\r", *text) == NULL)
-				return false;
-	return true;
+	return text == NULL || text[strspn(text, " \t\n\v\f\r")] == '\0';
 }
 
 /* a and b: what two renderings of a row gave */
@@ -86,30 +91,12 @@ worker_prepare(const char *sql, int nargs, Oid *types)
 	return plan;
 }
 
-/*
- * Render rows of the table, as its owner: see RenderArgs.
- */
-void
-worker_render(void *arg)
+/* Rows that have been fetched; returns the bytes of their texts. */
+static int64
+take_rendered(RenderArgs *r)
 {
-	RenderArgs *r = arg;
-	WorkerVectorizer *v = r->v;
-	SPIPlanPtr *plan = r->lock ? &v->lock_plan : &v->read_plan;
-	Datum	   *params = key_params(v, r->rows, r->nrows);
-	CatalogScope scope;
+	int64		bytes = 0;
 
-	worker_enter_owner(v, &scope);
-	if (*plan == NULL)
-	{
-		Oid			types[INDEX_MAX_KEYS];
-
-		for (int i = 0; i < v->nkeys; i++)
-			types[i] = TEXTARRAYOID;
-		*plan = worker_prepare(r->lock ? v->lock_sql : v->read_sql, v->nkeys, types);
-	}
-	if (SPI_execute_plan(*plan, params, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the rows of vectorizer \"%s\"", v->def->name);
-	memset(r->found, 0, sizeof(bool) * r->nrows);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool		isnull;
@@ -121,6 +108,8 @@ worker_render(void *arg)
 			continue;
 		r->found[row] = true;
 		r->texts[row] = NULL;
+		if (r->left != NULL)
+			r->left[row] = false;
 		if (r->embedded != NULL)
 			r->embedded[row] =
 				DatumGetBool(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 3, &isnull));
@@ -130,10 +119,54 @@ worker_render(void *arg)
 			MemoryContext old = MemoryContextSwitchTo(r->context);
 
 			r->texts[row] = TextDatumGetCString(content);
+			bytes += strlen(r->texts[row]);
 			MemoryContextSwitchTo(old);
 		}
 	}
-	SPI_freetuptable(SPI_tuptable);
+	return bytes;
+}
+
+/*
+ * Render rows of the table, as its owner: see RenderArgs.
+ */
+void
+worker_render(void *arg)
+{
+	RenderArgs *r = arg;
+	WorkerVectorizer *v = r->v;
+	SPIPlanPtr *plan = r->lock ? &v->lock_plan : &v->read_plan;
+	Datum	   *params = key_params(v, r->rows, r->nrows);
+	int64		bytes = 0;
+	int			fetch = r->left != NULL ? 1 : r->nrows;
+	bool		more = true;
+	Portal		portal;
+	CatalogScope scope;
+
+	worker_enter_owner(v, &scope);
+	if (*plan == NULL)
+	{
+		Oid			types[INDEX_MAX_KEYS];
+
+		for (int i = 0; i < v->nkeys; i++)
+			types[i] = TEXTARRAYOID;
+		*plan = worker_prepare(r->lock ? v->lock_sql : v->read_sql, v->nkeys, types);
+	}
+	memset(r->found, 0, sizeof(bool) * r->nrows);
+	if (r->left != NULL)
+		memset(r->left, true, sizeof(bool) * r->nrows);
+	portal = SPI_cursor_open(NULL, *plan, params, NULL, false);
+	while (more && (r->left == NULL || bytes < READ_BYTES))
+	{
+		SPI_cursor_fetch(portal, true, fetch);
+		more = SPI_processed == fetch;
+		bytes += take_rendered(r);
+		SPI_freetuptable(SPI_tuptable);
+		fetch = Min(2 * fetch, Max(READ_ROWS, r->left == NULL ? r->nrows : 0));
+	}
+	/* those that were not found are not there */
+	if (!more && r->left != NULL)
+		memset(r->left, false, sizeof(bool) * r->nrows);
+	SPI_cursor_close(portal);
 	worker_leave_owner(&scope);
 }
 
@@ -226,15 +259,24 @@ worker_drop_batch(WorkerBatch *batch)
 	worker_free_batch(batch);
 }
 
+/* The vectors of one row are in memory together. */
+static int
+most_pieces(const WorkerVectorizer *v)
+{
+	return MaxAllocSize / (sizeof(float) * Max(1, v->model ? v->model->def->dimensions : 1));
+}
+
 /*
  * Add a row with its text; the text is cut into the pieces to embed, and
- * copied.  A blank text has none.
+ * copied, in a context that goes with the batch.  A blank text has none.  If
+ * that fails, nothing is added.
  */
 static void
-add_row(WorkerBatch *batch, QueueItem *item, const char *content)
+add_row(WorkerBatch *batch, MemoryContext context, QueueItem *item, const char *content)
 {
-	BatchRow   *row = &batch->rows[batch->nrows++];
-	MemoryContext old = MemoryContextSwitchTo(batch->context);
+	BatchRow   *row = &batch->rows[batch->nrows];
+	MemoryContext old = MemoryContextSwitchTo(context);
+	ChunkOptions chunking = batch->vectorizer->chunking;
 	char	  **pieces;
 
 	row->item = item;
@@ -243,19 +285,60 @@ add_row(WorkerBatch *batch, QueueItem *item, const char *content)
 	row->ninputs = 0;
 	if (!worker_text_blank(content))
 	{
-		pieces = chunk_text(row->text, &batch->vectorizer->chunking, &row->ninputs);
+		chunking.most = most_pieces(batch->vectorizer);
+		pieces = chunk_text(row->text, &chunking, &row->ninputs);
+		if (row->ninputs > chunking.most)
+			ereport(ERROR, errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					errmsg("the text has more than %d chunks", chunking.most));
 		if (batch->ninputs + row->ninputs > batch->room)
 		{
-			batch->room = Max(batch->room * 2, batch->ninputs + row->ninputs);
-			batch->inputs = batch->inputs ? repalloc(batch->inputs, sizeof(char *) * batch->room)
-				: palloc(sizeof(char *) * batch->room);
+			int			room = Max(batch->room * 2, batch->ninputs + row->ninputs);
+			Size		size = sizeof(char *) * room;
+
+			batch->inputs = batch->inputs ? repalloc_huge(batch->inputs, size)
+				: MemoryContextAllocHuge(batch->context, size);
+			batch->room = room;
 		}
 		memcpy(batch->inputs + batch->ninputs, pieces, sizeof(char *) * row->ninputs);
 		batch->ninputs += row->ninputs;
 	}
 	MemoryContextSwitchTo(old);
+	batch->nrows++;
 	batch->live |= item->live;
 	batch->vectorizer->inflight++;
+}
+
+/*
+ * The same for a row as it was read.  A text that is too much for the splitting or for the memory there is
+ * must not end the worker, which would come to the row again: that one has failed.  Nothing of a transaction
+ * is touched here, so that the error needs none of its own.
+ */
+static void
+add_read_row(WorkerBatch *batch, QueueItem *item, const char *content)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	/* what is there of a long one goes at once if it fails */
+	MemoryContext context = strlen(content) <= LONG_TEXT ? batch->context
+		: AllocSetContextCreate(batch->context, "vecsync document", ALLOCSET_DEFAULT_SIZES);
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		add_row(batch, context, item, content);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	if (error == NULL)
+		return;
+	if (context != batch->context)
+		MemoryContextDelete(context);
+	worker_row_failed(batch->vectorizer, item, error);
+	FreeErrorData(error);
 }
 
 /*
@@ -268,7 +351,7 @@ worker_split_batch(WorkerBatch *batch, int from, int to)
 	WorkerBatch *part = new_batch(batch->vectorizer, to - from);
 
 	for (int i = from; i < to; i++)
-		add_row(part, batch->rows[i].item, batch->rows[i].text);
+		add_row(part, part->context, batch->rows[i].item, batch->rows[i].text);
 	if (batch->state == BATCH_WRITE)
 	{
 		part->state = BATCH_WRITE;
@@ -332,12 +415,14 @@ fill_batch(WorkerBatch *batch, WorkerBatch **blanks, RenderArgs *args, int limit
 		QueueItem  *item = args->rows[i].item;
 		const char *content = args->texts[i];
 
-		if (!args->found[i] || worker_text_blank(content))
+		if (args->left[i])
+			queue_window_return(item, 0);
+		else if (!args->found[i] || worker_text_blank(content))
 		{
 			/* no request is needed, but what it had before has to go */
 			if (*blanks == NULL)
 				*blanks = new_batch(v, args->nrows);
-			add_row(*blanks, item, NULL);
+			add_row(*blanks, (*blanks)->context, item, NULL);
 		}
 		else if (unchanged[i])
 			row_unchanged(v, item);
@@ -347,7 +432,7 @@ fill_batch(WorkerBatch *batch, WorkerBatch **blanks, RenderArgs *args, int limit
 		else
 		{
 			bytes += strlen(content);
-			add_row(batch, item, content);
+			add_read_row(batch, item, content);
 		}
 	}
 }
@@ -361,7 +446,8 @@ read_failed(WorkerVectorizer *v, RenderArgs *args, ErrorData *error)
 {
 	bool		doubted = worker_doubt_names(v, error, args->rows, args->nrows);
 
-	if (doubted || worker_passing_error(error))
+	/* memory may be short because of a row: that is to be found, too */
+	if (doubted || (worker_passing_error(error) && error->sqlerrcode != ERRCODE_OUT_OF_MEMORY))
 	{
 		for (int i = 0; i < args->nrows; i++)
 			queue_window_return(args->rows[i].item, 0);
@@ -382,9 +468,7 @@ read_failed(WorkerVectorizer *v, RenderArgs *args, ErrorData *error)
 		FreeErrorData(error);
 		return;
 	}
-	args->rows[0].item->attempts++;
-	worker_note_error(v, error->message);
-	worker_dead_letter(v, args->rows[0].item, "read", error->message);
+	worker_row_failed(v, args->rows[0].item, error);
 	queue_window_finish(MyWorker->window);
 	v->stale = MyWorker->sources_stale = true;
 	FreeErrorData(error);
@@ -425,6 +509,7 @@ worker_make_batch(WorkerVectorizer *v)
 	args.texts = palloc0(sizeof(char *) * args.nrows);
 	args.found = palloc0(args.nrows);
 	args.embedded = palloc0(args.nrows);
+	args.left = palloc0(args.nrows);
 	error = worker_try(worker_render, &args);
 	if (error != NULL)
 	{

@@ -81,7 +81,8 @@ send_worker_away(const char *name, bool owner_only)
 		kill(pid, SIGTERM);
 	LWLockRelease(worker_shared->lock);
 	/* until the launcher has seen it, too: what it decides then would undo let_worker_back() */
-	while (pid != 0 && (slot->pid == pid || slot->state == WORKER_STARTING || slot->state == WORKER_RUNNING) &&
+	while (pid != 0 &&
+		   (slot->pid == pid || slot->state == WORKER_STARTING || slot->state == WORKER_RUNNING) &&
 		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), LEAVE_MS))
 	{
 		CHECK_FOR_INTERRUPTS();

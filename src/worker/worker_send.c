@@ -247,6 +247,21 @@ worker_dead_letter(WorkerVectorizer *v, QueueItem *item, const char *operation, 
 	v->dead_letters = true;
 }
 
+/*
+ * A row could not be read, for no reason that passes with time: it is a dead letter.  Where memory is short,
+ * or somebody has canceled it, it is tried again first, later each time.  Inside a transaction.
+ */
+void
+worker_row_failed(WorkerVectorizer *v, QueueItem *item, const ErrorData *error)
+{
+	item->attempts++;
+	worker_note_error(v, error->message);
+	if (worker_passing_error(error) && item->attempts < worker_max_attempts)
+		queue_window_return(item, worker_from_now(worker_backoff_ms(item->attempts)));
+	else
+		worker_dead_letter(v, item, "read", error->message);
+}
+
 /* Give up on all rows of the batch, in a transaction of its own. */
 static void
 bury_batch(WorkerBatch *batch, const char *operation, const char *message)
@@ -265,18 +280,10 @@ bury_batch(WorkerBatch *batch, const char *operation, const char *message)
 		worker_drop_batch(batch);
 }
 
-/* The service failed.  Rows are charged an attempt only while it is known to work otherwise. */
+/* The rows of a batch go back to the queue, until then; charged with an attempt, perhaps their last. */
 static void
-service_failed(WorkerBatch *batch, bool charge, const char *message)
+return_rows(WorkerBatch *batch, bool charged, TimestampTz ready_at, const char *message)
 {
-	WorkerModel *model = batch->vectorizer->model;
-	bool		charged = charge && model->failures == 0;
-	TimestampTz ready_at;
-
-	model->failures++;
-	model->not_before = worker_from_now(worker_backoff_ms(model->failures + model->probes_passed));
-	/* let other rows try first: these may be the reason */
-	ready_at = TimestampTzPlusMilliseconds(model->not_before, worker_backoff_min);
 	for (int i = 0; i < batch->nrows; i++)
 		if (charged)
 			batch->rows[i].item->attempts++;
@@ -291,6 +298,28 @@ service_failed(WorkerBatch *batch, bool charge, const char *message)
 	batch->vectorizer->inflight -= batch->nrows;
 	batch->nrows = 0;
 	worker_free_batch(batch);
+}
+
+/* The service failed.  Rows are charged an attempt only while it is known to work otherwise. */
+static void
+service_failed(WorkerBatch *batch, bool charge, const char *message)
+{
+	WorkerModel *model = batch->vectorizer->model;
+	bool		charged = charge && model->failures == 0;
+
+	model->failures++;
+	model->not_before = worker_from_now(worker_backoff_ms(model->failures + model->probes_passed));
+	/* let other rows try first: these may be the reason */
+	return_rows(batch, charged, TimestampTzPlusMilliseconds(model->not_before, worker_backoff_min), message);
+}
+
+/* No memory for requests or vectors of a batch: others go on, and its rows come again, in smaller company. */
+static void
+memory_failed(WorkerBatch *batch, const char *message)
+{
+	int			attempts = batch->nrows > 0 ? batch->rows[0].item->attempts : 0;
+
+	return_rows(batch, true, worker_from_now(worker_backoff_ms(attempts + 1)), message);
 }
 
 /* A row cannot be embedded: find it. */
@@ -330,7 +359,7 @@ worker_send_batch(WorkerBatch *batch)
 	{
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_OUT_OF_MEMORY)
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 			PG_RE_THROW();
 		FlushErrorState();
 	}
@@ -344,6 +373,8 @@ worker_send_batch(WorkerBatch *batch)
 		error->sqlerrcode == ERRCODE_UNTRANSLATABLE_CHARACTER ||
 		error->sqlerrcode == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
 		bisect_batch(batch, error->message);
+	else if (error->sqlerrcode == ERRCODE_OUT_OF_MEMORY)
+		memory_failed(batch, error->message);
 	else
 		service_failed(batch, false, error->message);
 	FreeErrorData(error);
@@ -377,8 +408,18 @@ keep_vectors(BatchCall *call, const EmbeddingResult *result)
 	if (batch->vectors == NULL)
 	{
 		batch->dimensions = result->dimensions;
-		batch->vectors = MemoryContextAllocHuge(batch->context,
-												sizeof(float) * batch->ninputs * result->dimensions);
+		batch->vectors = MemoryContextAllocExtended(batch->context,
+													sizeof(float) * batch->ninputs * result->dimensions,
+													MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
+	}
+	if (batch->vectors == NULL)
+	{
+		static const char *const message = "out of memory for the vectors of a batch";
+
+		worker_note_error(batch->vectorizer, message);
+		worker_abort_calls(batch);
+		memory_failed(batch, message);
+		return;
 	}
 	memcpy(batch->vectors + (Size) call->first * batch->dimensions, result->vectors,
 		   sizeof(float) * result->ninputs * result->dimensions);

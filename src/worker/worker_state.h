@@ -128,7 +128,8 @@ typedef struct BatchCall
 
 /*
  * Rows to render: texts[i], found[i] and embedded[i] for rows[i].  With 'lock', only rows
- * that could be locked without waiting are found.
+ * that could be locked without waiting are found.  With 'left', rows that come after a lot of
+ * text are not read, and marked there: rows are taken by number, and texts may have any size.
  */
 typedef struct RenderArgs
 {
@@ -139,6 +140,7 @@ typedef struct RenderArgs
 	char	  **texts;
 	bool	   *found;
 	bool	   *embedded;		/* it has a vector; may be NULL */
+	bool	   *left;			/* may be NULL */
 	MemoryContext context;		/* of the texts */
 } RenderArgs;
 
@@ -234,6 +236,7 @@ extern void worker_answer(BatchCall *call);
 extern void worker_abort_calls(WorkerBatch *batch);
 extern void worker_dead_letter(WorkerVectorizer *v, QueueItem *item, const char *operation,
 							   const char *message);
+extern void worker_row_failed(WorkerVectorizer *v, QueueItem *item, const ErrorData *error);
 
 /* ---- worker_write.c ---- */
 extern void worker_write_batch(WorkerBatch *batch);

@@ -430,8 +430,9 @@ write_failed(WorkerBatch *batch, ErrorData *error)
 {
 	WorkerVectorizer *v = batch->vectorizer;
 	bool		doubted = worker_doubt_names(v, error, batch->rows, batch->nrows);
+	bool		short_of_memory = error->sqlerrcode == ERRCODE_OUT_OF_MEMORY;
 
-	if (doubted || worker_passing_error(error))
+	if (doubted || (worker_passing_error(error) && !short_of_memory))
 	{
 		if (!doubted)
 			worker_note_error(v, error->message);
@@ -442,6 +443,11 @@ write_failed(WorkerBatch *batch, ErrorData *error)
 	{
 		batch->rows[0].item->attempts++;
 		worker_note_error(v, error->message);
+		if (short_of_memory && batch->rows[0].item->attempts < worker_max_attempts)
+		{
+			FreeErrorData(error);
+			return;				/* again at write_at */
+		}
 		worker_dead_letter(v, batch->rows[0].item, "write", error->message);
 	}
 	else

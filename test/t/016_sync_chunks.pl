@@ -176,6 +176,33 @@ sql(q{SELECT vecsync.drop_vectorizer('notes', keep_data => false)});
 sql('DROP TABLE docs CASCADE');
 is(sql(q{SELECT count(*) FROM pg_class WHERE relname LIKE 'vecsync%' OR relname LIKE '%_chunks'}), '0', 'nothing is left');
 
+# ---- more than there is memory for --------------------------------------------------------------------
+# The worker gets so many MB more, and no others: a row that takes more fails alone, and the worker goes on.
+SKIP:
+{
+	skip 'needs prlimit', 7 unless -r '/proc/self/status' && !system('prlimit --version >/dev/null 2>&1');
+	$service->scenario(dims => 8);
+	VecsyncNode::set($node, 'vecsync.max_attempts', 3);
+	sql(q{CREATE TABLE vast (id int PRIMARY KEY, body text, times int); INSERT INTO vast SELECT i, 'small ' || i, 1 FROM generate_series(1, 20) i});
+	VecsyncNode::vectorizer($node, $service, 'vast', '=repeat(body, times)', q{chunking => '{"size": 1000000}', index => '{"method": "none"}'});
+	ok(VecsyncNode::settle($node, 'vast'), 'small texts');
+	my $worker = sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'vecsync worker'});
+	my ($size) = slurp_file("/proc/$worker/status") =~ /^VmSize:\s*(\d+) kB/m;
+	system_or_bail('prlimit', '--pid', $worker, '--as=' . 1024 * ($size + 1024 * 200) . ':unlimited');
+	# the list of 10 million words alone takes more, to read 120 MB does; blank texts take memory one by one, and ask for nothing
+	sql(q{INSERT INTO vast VALUES (100, repeat('a ', 1000), 10000), (101, repeat('long ', 1000), 24000); UPDATE vast SET body = 'other ' || id WHERE id <= 20;
+		INSERT INTO vast SELECT i, repeat(' ', 1000), 8000 FROM generate_series(200, 211) i});
+	ok(VecsyncNode::settle($node, 'vast'), 'vast ones beside them');
+	is(sql(q{SELECT string_agg(concat_ws(' ', key->>'id', operation, attempts, error), ', ' ORDER BY key) FROM vecsync.failed WHERE vectorizer = 'vast'}),
+		'100 read 3 out of memory, 101 read 3 out of memory', 'what takes too much has failed');
+	is(sql(q{SELECT count(*) FROM vast_chunks WHERE chunk = 'other ' || id AND embedding = expected_vector(chunk, 8)}), '20', 'everything else is done');
+	is(sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'vecsync worker'}), $worker, 'by the same worker');
+	sql(q{UPDATE vast SET times = 1});
+	ok(VecsyncNode::settle($node, 'vast'), 'short now');
+	is(sql(q{SELECT (SELECT count(*) FROM vecsync.failed) || ' ' || count(*) FROM vecsync.verify('vast')}), '0 0', 'and all of them well');
+	system_or_bail('prlimit', '--pid', $worker, '--as=unlimited');
+}
+
 $service->stop;
 $node->stop;
 done_testing();

@@ -119,6 +119,27 @@ pieces_are_good(const char *text, const ChunkOptions *options, char **pieces, in
 	return good;
 }
 
+/* With a limit the same pieces are made, but one more than that at most. */
+static bool
+limit_is_kept(const char *text, ChunkOptions options, char **pieces, int n)
+{
+	char	  **some;
+	int			nsome;
+	bool		good;
+
+	options.most = 1 + random_below(5);
+	some = chunk_text(text, &options, &nsome);
+	good = nsome == (n <= options.most ? n : options.most + 1);
+	for (int i = 0; i < nsome; i++)
+	{
+		good = good && strcmp(some[i], pieces[i]) == 0;
+		pfree(some[i]);
+	}
+	if (some != NULL)
+		pfree(some);
+	return good;
+}
+
 static void
 try_texts(ChunkMethod method, bool corrupt, const char *what)
 {
@@ -133,7 +154,7 @@ try_texts(ChunkMethod method, bool corrupt, const char *what)
 
 		options.overlap = random_below(2) ? 0 : random_below(options.size);
 		pieces = chunk_text(text, &options, &n);
-		if (!pieces_are_good(text, &options, pieces, n))
+		if (!pieces_are_good(text, &options, pieces, n) || !limit_is_kept(text, options, pieces, n))
 		{
 			if (wrong++ == 0)
 				printf("# size %d, overlap %d: \"%s\"\n", options.size, options.overlap, text);
