@@ -138,6 +138,21 @@ typedef RelFileNode CompatRelFile;
 #define compat_count_index_search(scan) ((void) (scan))
 #define compat_vacuum_delay_point() vacuum_delay_point()
 #endif
+
+/*
+ * 15 and 16 may be told to remove rows under snapshots of some age that still
+ * see them.  A page that has changed since such a snapshot was taken is then
+ * an error to its reader, who holds the page's lock.  17 has given that up.
+ */
+#if PG_VERSION_NUM < 170000
+#include "storage/bufmgr.h"
+#include "utils/snapmgr.h"
+#define compat_snapshots_age() (old_snapshot_threshold >= 0)
+#define compat_test_old_snapshot(snapshot, rel, page) TestForOldSnapshot((snapshot), (rel), (page))
+#else
+#define compat_snapshots_age() false
+#define compat_test_old_snapshot(snapshot, rel, page) ((void) (snapshot))
+#endif
 #endif							/* !FRONTEND */
 
 #endif							/* BASE_COMPAT_H */

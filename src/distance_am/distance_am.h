@@ -11,6 +11,7 @@
 #include "base/compat.h"
 
 #include "access/amapi.h"
+#include "access/tableam.h"
 #include "utils/relcache.h"
 
 /* What a support function is called with; its first, number 1, is always a distance. */
@@ -23,6 +24,7 @@ typedef enum DistanceAmProc
 
 extern IndexAmRoutine *distance_am_routine(int nprocs);
 extern bool distance_am_validate(Oid opclass, const char *am, const DistanceAmProc *procs, int nprocs);
+extern void distance_am_test_fetched(IndexFetchTableData *fetch, Snapshot snapshot);
 
 /* Operator classes name such functions so that their catalogue entries stay what clients know. */
 #define DISTANCE_AM_NAME_FUNCTION(name) \

@@ -12,6 +12,7 @@
 
 #include "access/heapam.h"
 #include "access/tableam.h"
+#include "distance_am/distance_am.h"
 #include "hnsw/hnsw_pin.h"
 
 /* How much of each row is asked for ahead: what follows comes by itself. */
@@ -71,6 +72,8 @@ hnsw_row_fetch(HnswIndex *ix, IndexFetchTableData *fetch, ItemPointer tid, Snaps
 	result = table_index_fetch_tuple(fetch, tid, snapshot, slot, &again, &all_dead);
 	if (ix->rows != NULL)
 		*row_buffer(ix->rows, block) = heap->xs_cbuf;
+	if (!result)
+		distance_am_test_fetched(fetch, snapshot);
 	return result;
 }
 

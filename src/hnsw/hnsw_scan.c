@@ -19,6 +19,7 @@
 #include "access/tableam.h"
 #include "base/compat.h"
 #include "catalog/index.h"
+#include "distance_am/distance_am.h"
 #include "executor/executor.h"
 #include "hnsw/hnsw.h"
 #include "hnsw/hnsw_sweep.h"
@@ -640,6 +641,19 @@ next_row(IndexScanDesc scan, HnswScan *state)
 	}
 }
 
+/*
+ * Whatever rows the index may not have led to have been removed before the
+ * meta page was written to: see announce_removal.
+ */
+static void
+test_old_snapshot(IndexScanDesc scan, HnswScan *state)
+{
+	Buffer		buffer = hnsw_read_page(&state->ix, HNSW_META_BLOCK, HNSW_PAGE_META);
+
+	compat_test_old_snapshot(scan->xs_snapshot, scan->indexRelation, BufferGetPage(buffer));
+	UnlockReleaseBuffer(buffer);
+}
+
 bool
 hnsw_gettuple(IndexScanDesc scan, ScanDirection direction)
 {
@@ -654,11 +668,15 @@ hnsw_gettuple(IndexScanDesc scan, ScanDirection direction)
 		hnsw_refresh_hints(&state->ix, state->search.node_count);
 		if (scan->kill_prior_tuple)
 			forget_returned(state);
+		if (unlikely(compat_snapshots_age()))
+			distance_am_test_fetched(scan->xs_heapfetch, scan->xs_snapshot);
 	}
 	scan->xs_recheck = false;
 	scan->xs_recheckorderby = false;
 	result = next_row(scan, state);
 	ExecClearTuple(state->slot);
+	if (unlikely(compat_snapshots_age()))
+		test_old_snapshot(scan, state);
 	hnsw_last_counters = state->search.counters;
 	return result;
 }

@@ -126,6 +126,24 @@ mark_page(HnswIndex *ix, Buffer buffer, uint32 first, uint32 end,
 	stats->num_index_tuples += live;
 }
 
+/*
+ * Let the meta page be newer than all snapshots that may see a row which is
+ * about to be marked, for scans to test: a record that changes nothing else.
+ * Those snapshots were taken before the rows went from the table.
+ */
+static void
+announce_removal(Relation index)
+{
+	Buffer		buffer = ReadBuffer(index, HNSW_META_BLOCK);
+	HnswEdit	edit;
+
+	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+	hnsw_edit_start(&edit, index, true);
+	hnsw_edit_page(&edit, buffer, HNSW_PAGE_META);
+	hnsw_edit_finish(&edit);
+	UnlockReleaseBuffer(buffer);
+}
+
 IndexBulkDeleteResult *
 hnsw_bulkdelete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 				IndexBulkDeleteCallback callback, void *state)
@@ -140,6 +158,8 @@ hnsw_bulkdelete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 	stats->num_pages = RelationGetNumberOfBlocks(info->index);
 	hnsw_open(&ix, info->index);
 	hnsw_read_meta(info->index, &meta);
+	if (compat_snapshots_age())
+		announce_removal(info->index);
 	for (uint32 node = 0; node < meta.node_count; node = end)
 	{
 		Buffer		buffer;

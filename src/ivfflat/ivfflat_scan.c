@@ -13,6 +13,7 @@
 
 #include "access/relscan.h"
 #include "base/compat.h"
+#include "distance_am/distance_am.h"
 #include "ivfflat/ivfflat.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -40,6 +41,7 @@ typedef struct IvfflatScan
 	IvfflatIndex ix;
 	MemoryContext context;		/* reset by every rescan */
 	bool		started;
+	Snapshot	snapshot;
 	IvfflatValue query;
 	double	   *distances;		/* for what is on one page */
 	Candidate  *page;
@@ -231,6 +233,7 @@ take_page(IvfflatScan *state, uint32 list, uint32 number, BlockNumber block)
 	if (unlikely(ivfflat_page_special(BufferGetPage(buffer))->list != list ||
 				 ivfflat_page_special(BufferGetPage(buffer))->number != number))
 		ivfflat_corrupted(ix->rel, block, "page belongs to another list");
+	compat_test_old_snapshot(state->snapshot, ix->rel, BufferGetPage(buffer));
 	slots = ivfflat_page_slots(BufferGetPage(buffer));
 	count = ivfflat_page_entries(ix, BufferGetPage(buffer));
 	ivfflat_entry_distances(ix, &state->query, slots, count, state->distances);
@@ -330,6 +333,7 @@ start_scan(IndexScanDesc scan, IvfflatScan *state)
 
 	pgstat_count_index_scan(scan->indexRelation);
 	compat_count_index_search(scan);
+	state->snapshot = scan->xs_snapshot;
 	MemoryContextReset(state->context);
 	state->distances = palloc(sizeof(double) * Max(ix->centers_per_page, ix->entries_per_page));
 	state->page = palloc(sizeof(Candidate) * ix->entries_per_page);
@@ -363,6 +367,8 @@ ivfflat_gettuple(IndexScanDesc scan, ScanDirection direction)
 	Assert(ScanDirectionIsForward(direction));
 	if (!state->started)
 		start_scan(scan, state);
+	else if (compat_snapshots_age())
+		distance_am_test_fetched(scan->xs_heapfetch, scan->xs_snapshot);
 	scan->xs_recheck = false;
 	scan->xs_recheckorderby = false;
 	while (result && state->found_count == 0)
