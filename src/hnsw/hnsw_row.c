@@ -6,7 +6,7 @@
  * every one that goes out.  Where the table is a heap, the page is
  * pinned by memory, as pages of the index are, and put where the heap keeps
  * the page it looked at last: it finds it there and does not look for it in
- * the buffer table.  The only file that knows this about heaps.
+ * the buffer table.  The only file here that knows this about heaps.
  */
 #include "postgres.h"
 
