@@ -10,7 +10,12 @@ use Test::More;
 use VecsyncNode;
 
 my $node = PostgreSQL::Test::Cluster->new('old');
-plan skip_all => 'snapshots have no age from 17 on' if $node->pg_version >= 17;
+if ($node->pg_version >= 17)
+{
+	SKIP: { skip 'from 17 on the server removes nothing that a snapshot sees', 1 }
+	done_testing();
+	exit;
+}
 my $clock = ShiftedClock->new or plan skip_all => 'there is no C compiler';
 $node->init;
 $node->append_conf('postgresql.conf', "autovacuum = off\nold_snapshot_threshold = '1min'\n");
