@@ -119,6 +119,13 @@ typedef RelFileNode CompatRelFile;
 	plan_create_index_workers(RelationGetRelid(heap), RelationGetRelid(index))
 #endif
 
+/* 17 can give a generated column another expression; before, no command is of this kind. */
+#if PG_VERSION_NUM >= 170000
+#define COMPAT_AT_SET_EXPRESSION AT_SetExpression
+#else
+#define COMPAT_AT_SET_EXPRESSION ((AlterTableType) -1)
+#endif
+
 /* 18 keeps refused plans apart from dear ones. */
 #if PG_VERSION_NUM >= 180000
 #define compat_disable_index_path(index_path) ((index_path)->path.disabled_nodes = 2)

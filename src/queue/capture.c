@@ -674,7 +674,9 @@ forget_level(int level)
 		capture_buffers = buffer->next;
 		free_buffer(buffer);
 	}
-	for (CaptureBuffer *buffer = capture_buffers; buffer != NULL; buffer = buffer->next)
+	/* of the level below, if it had made room for this one; there may be thousands of others */
+	for (CaptureBuffer *buffer = capture_buffers; buffer != NULL && buffer->level >= level - 1;
+		 buffer = buffer->next)
 		buffer->written = false;
 }
 

@@ -12,6 +12,8 @@
  * - DROP COLUMN, for the view of chunks shows every column.
  * - OWNER TO: what the vectorizer has made for the table goes to the same role.
  * - partitions that come with rows (ATTACH) or leave with them (DETACH).
+ * - SET EXPRESSION of a generated column, and triggers of ours that were disabled
+ *   and are enabled again: all rows are looked at.
  * - inheritance, which would bring rows that no trigger of ours sees: refused.
  *
  * A partition that is dropped is the business of vecsync._on_drop().
@@ -111,6 +113,59 @@ call_for(const char *sql, int vectorizer)
 	catalog_enter(&scope);
 	(void) call(sql, 1, &type, &id);
 	catalog_leave(&scope);
+}
+
+/* Rows may have changed, come and gone, and nobody noted which. */
+static void
+queue_all_rows(int vectorizer)
+{
+	(void) queue_append(vectorizer, QUEUE_OP_TRUNCATE, 0, construct_empty_array(TEXTOID));
+	(void) queue_append(vectorizer, QUEUE_OP_SCAN, -1, construct_empty_array(TEXTOID));
+}
+
+static void
+look_at_all_rows(Oid relid)
+{
+	ListCell   *lc;
+
+	foreach(lc, followers(relid, true))
+		queue_all_rows(lfirst_int(lc));
+}
+
+/* ---- triggers that were disabled ------------------------------------------------------- */
+
+/* Triggers of ours that did not fire when the command began. */
+static int64 disabled_triggers = 0;
+
+static bool
+enables_triggers(Node *statement)
+{
+	static const AlterTableType types[] = {
+		AT_EnableTrig, AT_EnableAlwaysTrig, AT_EnableReplicaTrig, AT_EnableTrigAll, AT_EnableTrigUser
+	};
+
+	for (int i = 0; i < lengthof(types); i++)
+		if (find_command(statement, types[i]) != NULL)
+			return true;
+	return false;
+}
+
+/* On a table and its partitions, which the command goes to, too. */
+static int64
+count_disabled(Oid relid)
+{
+	CatalogScope scope;
+	Oid			type = OIDOID;
+	Datum		value = ObjectIdGetDatum(relid);
+	int64		count;
+
+	catalog_enter(&scope);
+	count = DatumGetInt64(call(
+		"SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger t WHERE t.tgenabled IN ('D', 'R')"
+		" AND t.tgfoid = 'vecsync.capture()'::pg_catalog.regprocedure AND (t.tgrelid = $1"
+		" OR t.tgrelid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1) p))", 1, &type, &value));
+	catalog_leave(&scope);
+	return count;
 }
 
 /* ---- ALTER COLUMN ... TYPE ----------------------------------------------------------- */
@@ -217,10 +272,8 @@ resume(int vectorizer)
 	CommandCounterIncrement();
 	keys = catalog_key_columns(source, &nkeys);
 	catalog_check_key_types(source, keys, nkeys);
-	if (strcmp(before, digest(vectorizer)) == 0)
-		return;
-	(void) queue_append(vectorizer, QUEUE_OP_TRUNCATE, 0, construct_empty_array(TEXTOID));
-	(void) queue_append(vectorizer, QUEUE_OP_SCAN, -1, construct_empty_array(TEXTOID));
+	if (strcmp(before, digest(vectorizer)) != 0)
+		queue_all_rows(vectorizer);
 }
 
 /*
@@ -261,6 +314,11 @@ ddl_begins(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("vecsync._ddl_begins() is an event trigger function"));
+	if (enables_triggers(event->parsetree))
+	{
+		relid = RangeVarGetRelid(((AlterTableStmt *) event->parsetree)->relation, NoLock, true);
+		disabled_triggers = followers(relid, true) != NIL ? count_disabled(relid) : 0;
+	}
 	new_type = find_command(event->parsetree, AT_AlterColumnType) != NULL;
 	if (!new_type && find_command(event->parsetree, AT_DropColumn) == NULL)
 		PG_RETURN_NULL();
@@ -467,6 +525,10 @@ ddl_ended(PG_FUNCTION_ARGS)
 		partition_detached(relid);
 	if (find_command(event->parsetree, AT_ChangeOwner) != NULL)
 		owner_changed(relid);
+	if (find_command(event->parsetree, COMPAT_AT_SET_EXPRESSION) != NULL ||
+		(enables_triggers(event->parsetree) && disabled_triggers > 0 &&
+		 count_disabled(relid) < disabled_triggers))
+		look_at_all_rows(relid);
 	if ((command = find_command(event->parsetree, AT_AddInherit)) != NULL)
 		refuse_inheritance(castNode(RangeVar, command->def));
 	PG_RETURN_NULL();

@@ -92,4 +92,7 @@ extern int64 queue_retry_failed(int vectorizer);
 /* Error context callback of who reads all of the queue: says what to do about a damaged block. */
 extern void queue_read_error(void *arg);
 
+/* Is that the error of a block which cannot be read, or not any more? */
+extern bool queue_damaged(const ErrorData *error);
+
 #endif							/* QUEUE_QUEUE_H */

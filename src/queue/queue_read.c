@@ -123,8 +123,14 @@ take_entry(QueueWindowSource *source, const EntryTuple *row)
 	TimestampTz queued_at;
 	bool		found;
 	bool		isnull;
-	MemoryContext old = MemoryContextSwitchTo(source->context);
+	MemoryContext old;
 
+	/* they may be out of line, and damaged: then the entry is not known yet */
+	value = heap_getattr(row->tuple, QUEUE_ATT_KEYS, row->desc, &isnull);
+	keys = DatumGetArrayTypeP(value);
+	queued_at = DatumGetTimestampTz(heap_getattr(row->tuple, QUEUE_ATT_QUEUED_AT, row->desc, &isnull));
+
+	old = MemoryContextSwitchTo(source->context);
 	entry = palloc0(sizeof(QueueEntry));
 	entry->seq = row->seq;
 	entry->tid = row->tuple->t_self;
@@ -136,12 +142,7 @@ take_entry(QueueWindowSource *source, const EntryTuple *row)
 	{
 		source->vanished = lappend(source->vanished, entry);
 		source->public.nvanished++;
-		MemoryContextSwitchTo(old);
-		return;
 	}
-	value = heap_getattr(row->tuple, QUEUE_ATT_KEYS, row->desc, &isnull);
-	keys = DatumGetArrayTypeP(value);
-	queued_at = DatumGetTimestampTz(heap_getattr(row->tuple, QUEUE_ATT_QUEUED_AT, row->desc, &isnull));
 	if (row->op == QUEUE_OP_SCAN || row->op == QUEUE_OP_SCAN_FORCED)
 		add_scan(source, entry, keys);
 	MemoryContextSwitchTo(old);
@@ -261,6 +262,9 @@ read_block(QueueWindow *window, QueueTable *table, BlockNumber block)
 
 	CHECK_FOR_INTERRUPTS();
 	table->budget--;
+	if (bms_is_member(block, window->damaged))
+		return;
+	window->reading = block;
 	buffer = ReadBufferExtended(table->rel, MAIN_FORKNUM, block, RBM_NORMAL, table->strategy);
 	heap_page_prune_opt(table->rel, buffer);
 	n = look_at_block(window, table, buffer, offsets, xids, &nxids);
@@ -282,19 +286,59 @@ read_block(QueueWindow *window, QueueTable *table, BlockNumber block)
 		offer_entry(window, &row);
 	}
 	ReleaseBuffer(buffer);
+	window->reading = InvalidBlockNumber;
+}
+
+/* ---- damaged blocks --------------------------------------------------------------------- */
+
+static bool
+damage_code(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_DATA_CORRUPTED || sqlerrcode == ERRCODE_INDEX_CORRUPTED ||
+		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_SYSTEM_ERROR;
+}
+
+bool
+queue_damaged(const ErrorData *error)
+{
+	return damage_code(error->sqlerrcode);
 }
 
 /*
- * A block that is damaged stops the worker, and whoever else reads the queue.  Passing over it would lose
- * changes without a word, while all that was in the queue can be found again.
+ * A block that is damaged fails whoever reads the whole queue, but for the worker, which goes on with the
+ * others.  What the block knew is not forgotten: its entries are there, and nobody is told that they are
+ * done; and all that was in the queue can be found again.
  */
 void
 queue_read_error(void *arg)
 {
 	errcontext("reading vecsync.queue");
-	if (geterrcode() == ERRCODE_DATA_CORRUPTED)
+	if (damage_code(geterrcode()))
 		errhint("TRUNCATE vecsync.queue and call vecsync.resync() for each vectorizer, and for those with "
 				"chunks vecsync.verify(name, repair => true).");
+}
+
+bool
+queue_window_pass_over(QueueWindow *window, const ErrorData *error)
+{
+	BlockNumber block = window->reading;
+	MemoryContext old;
+
+	window->reading = InvalidBlockNumber;
+	if (block == InvalidBlockNumber || block > PG_INT32_MAX || !queue_damaged(error))
+		return false;
+	old = MemoryContextSwitchTo(window->context);
+	window->damaged = bms_add_member(window->damaged, (int) block);
+	MemoryContextSwitchTo(old);
+	window->damaged_at = GetCurrentTimestamp();
+	return true;
+}
+
+static void
+forget_damage(QueueWindow *window)
+{
+	bms_free(window->damaged);
+	window->damaged = NULL;
 }
 
 /* ---- what is new ------------------------------------------------------------------------ */
@@ -305,6 +349,20 @@ mark_block(QueueWindow *window, BlockNumber block)
 	int			bit = block % QUEUE_BLOCK_BITS;
 
 	window->changed[bit / 64] |= UINT64CONST(1) << (bit % 64);
+}
+
+/* Once in a while blocks that could not be read are to be read like those with new entries. */
+static void
+retry_damaged(QueueWindow *window, int poll_s)
+{
+	int			block = -1;
+
+	if (window->damaged == NULL ||
+		GetCurrentTimestamp() <= TimestampTzPlusMilliseconds(window->damaged_at, poll_s * INT64CONST(1000)))
+		return;
+	while ((block = bms_next_member(window->damaged, block)) >= 0)
+		mark_block(window, block);
+	forget_damage(window);
 }
 
 /* Transactions that have ended: the blocks with their entries are to be read again. */
@@ -438,6 +496,7 @@ forget_places(QueueWindow *window)
 	}
 	window->misplaced = true;
 	openhash_reset(window->open);
+	forget_damage(window);
 }
 
 static bool
@@ -457,6 +516,7 @@ queue_window_read(QueueWindow *window, int poll_s)
 	QueueWindowSource *source;
 	bool		more;
 
+	window->reading = InvalidBlockNumber;
 	table.rel = queue_open(AccessShareLock);
 	error_context_stack = &context;
 	/*
@@ -479,6 +539,7 @@ queue_window_read(QueueWindow *window, int poll_s)
 
 	if (!window->changes_left)
 		settle_open(window);
+	retry_damaged(window, poll_s);
 	window->changes_left = more = read_changed(window, &table);
 	table.budget = Max(table.budget, READ_BLOCKS_BEHIND);
 	while (table.budget > 0 && (source = hungry_source(window)) != NULL)

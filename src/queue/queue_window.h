@@ -72,6 +72,13 @@ extern bool queue_window_read(QueueWindow *window, int poll_s);
 extern bool queue_window_open(QueueWindow *window);
 
 /*
+ * queue_window_read failed, and what it did is rolled back.  When that was for a damaged block, the next
+ * calls pass it over and come back to it once in poll_s seconds; what it holds waits for that.  False: it
+ * was not.
+ */
+extern bool queue_window_pass_over(QueueWindow *window, const ErrorData *error);
+
+/*
  * Has a source with more to read got room, or was an entry not where it was?  Then read again now: nobody
  * else wakes the worker for it.
  */

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "nodes/bitmapset.h"
 #include "storage/itemptr.h"
 
 #include "base/compat.h"
@@ -165,6 +166,9 @@ struct QueueWindow
 	bool		changes_left;	/* some of them are, for lack of time */
 	CompatRelFile file;			/* that the places are of */
 	bool		misplaced;		/* entries may be where they were not read */
+	BlockNumber reading;		/* or InvalidBlockNumber */
+	Bitmapset  *damaged;		/* blocks that could not be read: passed over ... */
+	TimestampTz damaged_at;		/* ... until some time after this */
 	TimestampTz read_all_at;	/* when sources last began to read everything */
 	List	   *finished;		/* entries to delete */
 	List	   *moved;			/* scans whose cursor to write */

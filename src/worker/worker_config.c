@@ -542,7 +542,7 @@ refresh_stale(void)
  * newest vectorizer's tell anything.
  */
 static void
-delete_left_entries(void)
+delete_left_entries(void *arg)
 {
 	static const char *const sql =
 		"DELETE FROM vecsync.queue q WHERE NOT EXISTS (SELECT FROM vecsync.vectorizer v"
@@ -554,16 +554,24 @@ delete_left_entries(void)
 		" AND d.vectorizer <= greatest($1, (SELECT max(v.id) FROM vecsync.vectorizer v))";
 	Oid			type = INT4OID;
 	Datum		newest = Int32GetDatum(MyWorker->newest_vectorizer);
-	ErrorContextCallback context = {.previous = error_context_stack, .callback = queue_read_error};
-	int			code;
+
+	if (SPI_execute_with_args(failed, 1, &type, &newest, NULL, false, 0) != SPI_OK_DELETE ||
+		SPI_execute_with_args(sql, 1, &type, &newest, NULL, false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not delete entries of vectorizers that are gone");
+}
+
+/* They are in nobody's way: where a block of the queue is damaged, of which read_queue() tells, they stay. */
+static void
+try_to_delete_left_entries(void)
+{
+	ErrorData  *error = worker_try(delete_left_entries, NULL);
 
 	MyWorker->entries_left = false;
-	error_context_stack = &context;
-	code = SPI_execute_with_args(sql, 1, &type, &newest, NULL, false, 0);
-	error_context_stack = context.previous;
-	if (code != SPI_OK_DELETE ||
-		SPI_execute_with_args(failed, 1, &type, &newest, NULL, false, 0) != SPI_OK_DELETE)
-		elog(ERROR, "could not delete entries of vectorizers that are gone");
+	if (error == NULL)
+		return;
+	if (!queue_damaged(error))
+		ThrowErrorData(error);
+	FreeErrorData(error);
 }
 
 bool
@@ -591,7 +599,7 @@ worker_config_load(void)
 	}
 	refresh_stale();
 	if (MyWorker->entries_left)
-		delete_left_entries();
+		try_to_delete_left_entries();
 	PopActiveSnapshot();
 	return reloaded;
 }

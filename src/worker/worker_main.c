@@ -44,6 +44,9 @@
  */
 #define READ_EVERY_MS 2
 
+/* A block of the queue that stays damaged is in the log this often. */
+#define DAMAGE_TOLD_EVERY_MS (60 * 60 * 1000)
+
 /* A clock that goes back by more than this was set. */
 #define CLOCK_STEP_US (5 * USECS_PER_SEC)
 
@@ -107,12 +110,49 @@ begin_or_leave(const char *activity)
 }
 
 static void
+read_window(void *arg)
+{
+	MyWorker->more_to_read = queue_window_read(MyWorker->window, worker_poll_interval);
+}
+
+/* Any vectorizer may have entries there, so all of them say so; the log does once in a while. */
+static void
+tell_of_damage(const ErrorData *error)
+{
+	static TimestampTz told_at = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &MyWorker->vectorizers)
+		worker_note_error(dlist_container(WorkerVectorizer, node, iter.cur),
+						  psprintf("vecsync.queue: %s", error->message));
+	if (told_at != 0 && now < TimestampTzPlusMilliseconds(told_at, DAMAGE_TOLD_EVERY_MS))
+		return;
+	told_at = now;
+	ereport(LOG,
+			errcode(error->sqlerrcode),
+			errmsg("vecsync.queue: %s", error->message),
+			errdetail("Changes that are noted there wait until it can be read; the others are followed."),
+			error->hint ? errhint("%s", error->hint) : 0);
+}
+
+static void
 read_queue(void)
 {
+	ErrorData  *error;
+
 	if (!begin_or_leave("reading the queue"))
 		return;
 	worker_config_load();
-	MyWorker->more_to_read = queue_window_read(MyWorker->window, worker_poll_interval);
+	error = worker_try(read_window, NULL);
+	if (error != NULL)
+	{
+		if (!queue_window_pass_over(MyWorker->window, error))
+			ThrowErrorData(error);
+		tell_of_damage(error);
+		FreeErrorData(error);
+		MyWorker->more_to_read = true;
+	}
 	worker_commit();
 	MyWorker->queue_read_at = GetCurrentTimestamp();
 }

@@ -28,7 +28,7 @@
 #include "base/compat.h"
 #include "queue/catalog.h"
 #include "queue/queue.h"
-#include "worker/worker.h"
+#include "worker/worker_state.h"
 
 PG_FUNCTION_INFO_V1(worker_problem);
 PG_FUNCTION_INFO_V1(worker_status);
@@ -154,10 +154,19 @@ typedef struct Waiting
 	bool		any;
 } Waiting;
 
-/* For all vectorizers at once: the queue is read from end to end, whosever entries are asked for. */
-static Waiting *
-read_waiting(int *count)
+typedef struct AllWaiting
 {
+	MemoryContext context;		/* of the list */
+	Waiting    *list;
+	int			count;
+	char	   *damage;			/* a block of the queue cannot be read: nobody knows; else NULL */
+} AllWaiting;
+
+/* For all vectorizers at once: the queue is read from end to end, whosever entries are asked for. */
+static void
+read_waiting(void *arg)
+{
+	AllWaiting *all = arg;
 	Waiting    *list;
 
 	if (SPI_execute("SELECT v.id, q.rows, q.entries, q.uncounted, q.since,"
@@ -169,9 +178,9 @@ read_waiting(int *count)
 					" FROM vecsync.queue GROUP BY vectorizer) q ON q.vectorizer = v.id",
 					true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read vecsync.queue");
-	*count = (int) SPI_processed;
-	list = palloc(sizeof(Waiting) * Max(*count, 1));
-	for (int i = 0; i < *count; i++)
+	all->count = (int) SPI_processed;
+	all->list = list = MemoryContextAlloc(all->context, sizeof(Waiting) * Max(all->count, 1));
+	for (int i = 0; i < all->count; i++)
 	{
 		Datum		values[6];
 		bool		nulls[6];
@@ -186,21 +195,35 @@ read_waiting(int *count)
 		list[i].uncounted = DatumGetInt64(values[3]);
 		list[i].since = DatumGetTimestampTz(values[4]);
 	}
-	return list;
 }
 
 static Waiting
-find_waiting(const Waiting *list, int count, int vectorizer)
+find_waiting(const AllWaiting *all, int vectorizer)
 {
-	for (int i = 0; i < count; i++)
-		if (list[i].vectorizer == vectorizer)
-			return list[i];
+	for (int i = 0; i < all->count; i++)
+		if (all->list[i].vectorizer == vectorizer)
+			return all->list[i];
 	return (Waiting) {.vectorizer = vectorizer};
 }
 
+/* The status of all vectorizers is wanted above all when something is wrong. */
 static void
-status_row(const CatalogVectorizer *v, Waiting waiting, ReturnSetInfo *rsinfo)
+try_to_read_waiting(AllWaiting *all)
 {
+	ErrorData  *error = worker_try(read_waiting, all);
+
+	if (error == NULL)
+		return;
+	if (!queue_damaged(error))
+		ThrowErrorData(error);
+	all->damage = psprintf("vecsync.queue: %s", error->message);
+	FreeErrorData(error);
+}
+
+static void
+status_row(const CatalogVectorizer *v, const AllWaiting *all, ReturnSetInfo *rsinfo)
+{
+	Waiting		waiting = find_waiting(all, v->id);
 	WorkerProgress p = read_progress(v->id);
 	int64		rows = 0;
 	int64		embedded = 0;
@@ -215,14 +238,16 @@ status_row(const CatalogVectorizer *v, Waiting waiting, ReturnSetInfo *rsinfo)
 	/* a scan may have more rows than were estimated, so nothing is done before its entry is gone */
 	pending = Max(pending - p.partial_rows, waiting.entries > 0 ? 1 : 0);
 	nulls[4] = rows < 0;
-	nulls[5] = rows < 0 && embedded < 0;
+	nulls[5] = embedded < 0 && (rows < 0 || all->damage != NULL);
+	nulls[6] = nulls[8] = all->damage != NULL;
 	if (embedded < 0)
 		embedded = Max(0, rows - pending);
 
 	values[0] = CStringGetTextDatum(v->name);
 	values[1] = ObjectIdGetDatum(v->source);
 	values[2] = CStringGetTextDatum(v->model);
-	values[3] = CStringGetTextDatum(vectorizer_state(v, &p, pending, waiting.failed));
+	values[3] = CStringGetTextDatum(all->damage != NULL ? "the queue is damaged" :
+									vectorizer_state(v, &p, pending, waiting.failed));
 	values[4] = Int64GetDatum(rows);
 	values[5] = Int64GetDatum(embedded);
 	values[6] = Int64GetDatum(pending);
@@ -232,8 +257,8 @@ status_row(const CatalogVectorizer *v, Waiting waiting, ReturnSetInfo *rsinfo)
 	nulls[9] = !waiting.any;
 	values[10] = worker_histogram_share(p.lag, 0.5, &nulls[10]);
 	values[11] = worker_histogram_share(p.lag, 0.99, &nulls[11]);
-	nulls[12] = p.last_error_at == 0;
-	values[12] = CStringGetTextDatum(p.last_error);
+	nulls[12] = p.last_error_at == 0 && all->damage == NULL;
+	values[12] = CStringGetTextDatum(all->damage != NULL ? all->damage : p.last_error);
 	nulls[13] = p.last_error_at == 0;
 	values[13] = TimestampTzGetDatum(p.last_error_at);
 	nulls[14] = p.paused_until <= GetCurrentTimestamp();
@@ -254,8 +279,7 @@ worker_status(PG_FUNCTION_ARGS)
 	CatalogScope scope;
 	MemoryContext context = CurrentMemoryContext;
 	bool	   *visible;
-	Waiting    *waiting;
-	int			nwaiting;
+	AllWaiting	waiting = {.context = CurrentMemoryContext};
 
 	InitMaterializedSRF(fcinfo, 0);
 	catalog_enter(&scope);
@@ -265,10 +289,10 @@ worker_status(PG_FUNCTION_ARGS)
 	for (int i = 0; i < count; i++)
 		visible[i] = may_see(list[i].source);
 	catalog_enter(&scope);
-	waiting = read_waiting(&nwaiting);
+	try_to_read_waiting(&waiting);
 	for (int i = 0; i < count; i++)
 		if (visible[i] && get_rel_name(list[i].source) != NULL)
-			status_row(&list[i], find_waiting(waiting, nwaiting, list[i].id), rsinfo);
+			status_row(&list[i], &waiting, rsinfo);
 	catalog_leave(&scope);
 	return (Datum) 0;
 }
@@ -304,6 +328,7 @@ pending_from(WaitState *state)
 	Relation	rel = queue_open(AccessShareLock);
 	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ErrorContextCallback context = {.previous = error_context_stack, .callback = queue_read_error};
 	bool		first = state->last == 0;
 	bool		own = false;
 	bool		found = false;
@@ -313,6 +338,7 @@ pending_from(WaitState *state)
 
 	ScanKeyInit(&key, QUEUE_ATT_VECTORIZER, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(state->vectorizer));
+	error_context_stack = &context;
 	scan = table_beginscan_strat(rel, snapshot, 1, &key, true, false);
 	if (state->block < nblocks)
 		heap_setscanlimits(scan, state->block, nblocks - state->block);
@@ -333,6 +359,7 @@ pending_from(WaitState *state)
 			state->last = Max(state->last, seq);
 	}
 	table_endscan(scan);
+	error_context_stack = context.previous;
 	UnregisterSnapshot(snapshot);
 	table_close(rel, AccessShareLock);
 	if (own)

@@ -347,6 +347,37 @@ $changing->quit;
 ok(step('held'), 'the command is over');
 VecsyncNode::in_step($node, 'held', 'body', 'and its table in step');
 
+# ---- rows that change while triggers are disabled ---------------------------------------------
+# As a restore of data alone has it; when they are enabled again all rows are looked at, and at no other time.
+sql(q{CREATE TABLE unseen (id int PRIMARY KEY, body text) PARTITION BY RANGE (id); CREATE TABLE unseen_1 PARTITION OF unseen FOR VALUES FROM (0) TO (100);
+	CREATE TABLE unseen_2 PARTITION OF unseen FOR VALUES FROM (100) TO (200); INSERT INTO unseen SELECT i, 'seen ' || i FROM generate_series(1, 20) i});
+VecsyncNode::vectorizer($node, $service, 'unseen', 'body');
+VecsyncNode::vectorizer($node, $service, 'unseen', 'body', q{name => 'unseen_pieces', chunking => '{"method": "words", "size": 3}', index => '{"method": "none"}', replica => true});
+ok(step($_), "$_: backfill") for qw(unseen unseen_pieces);
+my $unseen_chunks = sql(q{SELECT chunk_table FROM vecsync.vectorizer WHERE name = 'unseen_pieces'});
+for my $table (qw(unseen unseen_1))
+{
+	sql(qq{ALTER TABLE $table DISABLE TRIGGER ALL; UPDATE unseen SET body = body || ' $table' WHERE id < 5; DELETE FROM unseen WHERE id = (SELECT max(id) FROM unseen_1);
+		INSERT INTO unseen_1 SELECT i, 'new ' || i FROM generate_series(length('$table') + 30, length('$table') + 30) i; ALTER TABLE $table ENABLE TRIGGER ALL});
+	ok(step($_), "$table: triggers are enabled again") for qw(unseen unseen_pieces);
+	VecsyncNode::in_step($node, 'unseen', 'body', "$table: in step");
+	chunks_in_step($unseen_chunks, 'unseen', 's.id', 's.body', "$table: and its chunks");
+}
+sql(q{SELECT vecsync.pause(v) FROM unnest('{unseen,unseen_pieces}'::text[]) v; ALTER TABLE unseen ENABLE TRIGGER ALL; CREATE TABLE unseen_3 PARTITION OF unseen FOR VALUES FROM (200) TO (300)});
+is(sql('SELECT count(*) FROM vecsync.queue'), '0', 'nothing was disabled');
+sql(q{SELECT vecsync.drop_vectorizer(v) FROM unnest('{unseen,unseen_pieces}'::text[]) v});
+SKIP:
+{
+	skip 'ALTER COLUMN ... SET EXPRESSION came with 17', 4 if sql('SHOW server_version_num') < 170000;
+	sql(q{CREATE TABLE computed (id int PRIMARY KEY, body text, shown text GENERATED ALWAYS AS (body || '!') STORED); INSERT INTO computed SELECT i, 'row ' || i FROM generate_series(1, 10) i});
+	VecsyncNode::vectorizer($node, $service, 'computed', 'shown');
+	ok(step('computed'), 'a generated column');
+	VecsyncNode::in_step($node, 'computed', 'shown', 'in step');
+	sql(q{ALTER TABLE computed ALTER COLUMN shown SET EXPRESSION AS (upper(body))});
+	ok(step('computed'), 'gets another expression');
+	VecsyncNode::in_step($node, 'computed', 'upper(body)', 'and its rows other vectors');
+}
+
 # ---- rows of a partition that is there since this moment ------------------------------------
 sql(q{CREATE TABLE later (id int PRIMARY KEY, body text) PARTITION BY RANGE (id); CREATE TABLE later_1 PARTITION OF later FOR VALUES FROM (0) TO (100);
 	CREATE TABLE later_3 PARTITION OF later FOR VALUES FROM (200) TO (300) PARTITION BY RANGE (id);
