@@ -12,6 +12,8 @@
  * - DROP COLUMN, for the view of chunks shows every column.
  * - OWNER TO: what the vectorizer has made for the table goes to the same role.
  * - partitions that come with rows (ATTACH) or leave with them (DETACH).
+ * - ADD, DROP and RENAME COLUMN, for contents that show rows whole: their texts
+ *   are others then, and the update trigger has to see the new column, too.
  * - SET EXPRESSION of a generated column, and triggers of ours that were disabled
  *   and are enabled again: all rows are looked at.
  * - inheritance, which would bring rows that no trigger of ours sees: refused.
@@ -20,6 +22,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/namespace.h"
@@ -31,6 +34,7 @@
 #include "executor/spi.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -166,6 +170,98 @@ count_disabled(Oid relid)
 		" OR t.tgrelid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1) p))", 1, &type, &value));
 	catalog_leave(&scope);
 	return count;
+}
+
+/* ---- columns that come and go ------------------------------------------------------------ */
+
+/* Also one of another table, within a subquery: that costs a look at all rows. */
+static bool
+has_whole_row(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var))
+		return ((Var *) node)->varattno == InvalidAttrNumber;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, has_whole_row, context, 0);
+	return expression_tree_walker(node, has_whole_row, context);
+}
+
+/* Whose content shows rows whole, as in "t::text" or "to_json(t)"?  Then every column is in the text. */
+static bool
+shows_whole_rows(int vectorizer)
+{
+	CatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		id = Int32GetDatum(vectorizer);
+	Relation	view;
+	Query	   *query;
+	int			rtindex;
+	bool		result;
+
+	catalog_enter(&scope);
+	id = call("SELECT content_view::oid FROM vecsync.vectorizer WHERE id = $1", 1, &type, &id);
+	catalog_leave(&scope);
+	view = try_relation_open(DatumGetObjectId(id), AccessShareLock);
+	if (view == NULL)
+		return false;
+	query = catalog_simple_view(view, &rtindex);
+	result = query != NULL && has_whole_row((Node *) query->targetList, NULL);
+	relation_close(view, AccessShareLock);
+	return result;
+}
+
+/* Run the statement that a query over a vectorizer gives, if any, as the table's owner. */
+static void
+run_for_owner(const char *sql, int vectorizer, Oid source)
+{
+	CatalogScope scope;
+	CatalogScope owner;
+	Oid			type = INT4OID;
+	Datum		id = Int32GetDatum(vectorizer);
+	Datum		statement;
+
+	catalog_enter(&scope);
+	statement = call(sql, 1, &type, &id);
+	if (statement != (Datum) 0)
+	{
+		char	   *command = TextDatumGetCString(statement);
+
+		catalog_enter_owner(&owner, catalog_relation_owner(source));
+		if (SPI_execute(command, false, 0) < 0)
+			elog(ERROR, "\"%s\" failed", command);
+		catalog_leave(&owner);
+	}
+	catalog_leave(&scope);
+}
+
+/* Of a vectorizer that is followed, so not of one that was replaced. */
+#define ITS_TRIGGERS \
+	" FROM vecsync.vectorizer v JOIN pg_catalog.pg_trigger t ON t.tgrelid = v.source" \
+	" AND t.tgname = vecsync._object_name(v.id, 'write', v.name) WHERE v.id = $1"
+
+/*
+ * All texts may be others.  The update trigger's condition names the columns that were there when it was
+ * made; one of them that is dropped has taken it along.  So from now on every update counts: a row whose
+ * text is the same is left alone.
+ */
+static void
+columns_changed(Oid relid)
+{
+	ListCell   *lc;
+
+	foreach(lc, followers(relid, false))
+	{
+		if (!shows_whole_rows(lfirst_int(lc)))
+			continue;
+		run_for_owner("SELECT pg_catalog.format('CREATE OR REPLACE TRIGGER %I AFTER UPDATE ON %s FOR EACH ROW"
+					  " EXECUTE FUNCTION vecsync.capture(%s)', vecsync._object_name(v.id, 'update', v.name),"
+					  " v.source, v.id)" ITS_TRIGGERS, lfirst_int(lc), relid);
+		run_for_owner("SELECT pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', v.source,"
+					  " vecsync._object_name(v.id, 'update', v.name))" ITS_TRIGGERS " AND t.tgenabled = 'A'",
+					  lfirst_int(lc), relid);
+		queue_all_rows(lfirst_int(lc));
+	}
 }
 
 /* ---- ALTER COLUMN ... TYPE ----------------------------------------------------------- */
@@ -510,6 +606,9 @@ ddl_ended(PG_FUNCTION_ARGS)
 				errmsg("vecsync._ddl_ended() is an event trigger function"));
 	if (IsA(event->parsetree, CreateStmt))
 		create_table_ended((CreateStmt *) event->parsetree);
+	if (IsA(event->parsetree, RenameStmt) && ((RenameStmt *) event->parsetree)->renameType == OBJECT_COLUMN &&
+		((RenameStmt *) event->parsetree)->relation != NULL)
+		columns_changed(RangeVarGetRelid(((RenameStmt *) event->parsetree)->relation, NoLock, true));
 	if (!IsA(event->parsetree, AlterTableStmt))
 		PG_RETURN_NULL();
 
@@ -529,6 +628,9 @@ ddl_ended(PG_FUNCTION_ARGS)
 		(enables_triggers(event->parsetree) && disabled_triggers > 0 &&
 		 count_disabled(relid) < disabled_triggers))
 		look_at_all_rows(relid);
+	if (find_command(event->parsetree, AT_AddColumn) != NULL ||
+		find_command(event->parsetree, AT_DropColumn) != NULL)
+		columns_changed(relid);
 	if ((command = find_command(event->parsetree, AT_AddInherit)) != NULL)
 		refuse_inheritance(castNode(RangeVar, command->def));
 	PG_RETURN_NULL();

@@ -378,6 +378,33 @@ SKIP:
 	VecsyncNode::in_step($node, 'computed', 'upper(body)', 'and its rows other vectors');
 }
 
+# ---- contents that show rows whole ---------------------------------------------------------------
+# A new column is in their texts at once, and its changes are; one that goes takes no trigger along for good.
+sql(q{CREATE TABLE whole (id int PRIMARY KEY, body text, old text); INSERT INTO whole SELECT i, 'whole ' || i, 'old' FROM generate_series(1, 10) i});
+VecsyncNode::vectorizer($node, $service, 'whole', '=whole::text', q{chunking => '{"method": "words", "size": 3}', index => '{"method": "none"}', replica => true});
+VecsyncNode::vectorizer($node, $service, 'whole', '=to_json(whole)::text', q{name => 'named', chunking => '{"method": "words", "size": 3}', index => '{"method": "none"}'});
+my %whole = map { $_ => sql("SELECT chunk_table FROM vecsync.vectorizer WHERE name = '$_'") } qw(whole named);
+my $whole_in_step = sub
+{
+	my ($what) = @_;
+	ok(step($_), "$what: $_") for qw(whole named);
+	chunks_in_step($whole{whole}, 'whole', 's.id', 's::text', "$what: the row");
+	chunks_in_step($whole{named}, 'whole', 's.id', 'to_json(s)::text', "$what: with its columns' names");
+	return;
+};
+$whole_in_step->('rows');
+sql(q{ALTER TABLE whole ADD COLUMN extra text DEFAULT 'extra'});
+$whole_in_step->('a new column');
+sql(q{UPDATE whole SET extra = 'changed' WHERE id < 4});
+$whole_in_step->('changes');
+sql(q{ALTER TABLE whole RENAME COLUMN extra TO more});
+$whole_in_step->('gets another name');
+sql(q{ALTER TABLE whole DROP COLUMN old CASCADE});
+$whole_in_step->('another one goes');
+sql(q{UPDATE whole SET body = body || '!' WHERE id > 8; SET session_replication_role = replica; UPDATE whole SET more = 'by a replica' WHERE id = 5; RESET session_replication_role; UPDATE whole SET more = more WHERE id = 5});
+$whole_in_step->('and changes are followed as before');
+sql(q{SELECT vecsync.drop_vectorizer(v) FROM unnest('{whole,named}'::text[]) v; DROP TABLE whole});
+
 # ---- rows of a partition that is there since this moment ------------------------------------
 sql(q{CREATE TABLE later (id int PRIMARY KEY, body text) PARTITION BY RANGE (id); CREATE TABLE later_1 PARTITION OF later FOR VALUES FROM (0) TO (100);
 	CREATE TABLE later_3 PARTITION OF later FOR VALUES FROM (200) TO (300) PARTITION BY RANGE (id);
