@@ -34,12 +34,20 @@ typedef enum FilterOp
 	FILTER_CONTAINS,
 } FilterOp;
 
+/* The elements of a JSON array, or a scalar as the only one; they point into it.  No scalar: jbvBinary. */
+typedef struct FilterList
+{
+	int			count;
+	JsonbValue *values;
+} FilterList;
+
 typedef struct FilterNode
 {
 	FilterOp	op;
 	List	   *children;		/* of $and, $or and $not */
 	char	   *key;			/* of the others: a column, or a path into one, as written */
 	Jsonb	   *value;			/* of the others: the right type for the operator's shape ($in: an array) */
+	FilterList	list;			/* its elements; none of an object */
 } FilterNode;
 
 /* How a column is compared. */
@@ -76,8 +84,7 @@ extern const char *filter_op_name(FilterOp op);
 /* True and *scalar filled when the value is no array and no object. */
 extern bool filter_scalar(Jsonb *value, JsonbValue *scalar);
 
-/* The elements of a JSON array, as values of their own. */
-extern List *filter_elements(Jsonb *array);
+extern FilterList filter_elements(Jsonb *value);
 
 /* ---- filter_value.c ---- */
 

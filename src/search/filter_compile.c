@@ -19,11 +19,19 @@
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/typcache.h"
 
 #include "queue/catalog.h"
 #include "search/filter.h"
+
+/*
+ * Lists of more values are for a hash table, which is asked for each value of a
+ * row; shorter ones are for indexes, and are gone through for each row without one.
+ */
+#define LONG_LIST		1000
+#define LONG_JSON_LIST	32		/* each is a condition of its own there */
 
 typedef struct Compiler
 {
@@ -33,6 +41,7 @@ typedef struct Compiler
 } Compiler;
 
 static void compile_node(Compiler *c, FilterNode *node);
+static void compile_null(Compiler *c, const FilterTarget *target);
 
 /* ---- operators ------------------------------------------------------------------------ */
 
@@ -155,41 +164,91 @@ compile_comparison(Compiler *c, const FilterTarget *target, FilterOp op, JsonbVa
 
 /* ---- arrays ----------------------------------------------------------------------------- */
 
-/* ARRAY[...]::type[] of a JSON array's scalars; nulls are left out, and told. */
-static char *
-array_literal(const FilterTarget *target, FilterOp op, List *elements, bool keep_nulls, bool *has_null)
+/* What a list of scalars becomes: one literal, of which the parser makes one node. */
+typedef struct ArrayLiteral
 {
-	StringInfoData buf;
-	ListCell   *lc;
+	char	   *sql;			/* '{...}'::type[] */
+	int			count;			/* of its elements */
+	bool		has_null;		/* the list has one; the literal, if nulls are kept */
+	bool		has_impossible; /* the list has a number between two floats, which equals none; left out */
+} ArrayLiteral;
+
+static char
+array_delimiter(Oid type)
+{
+	int16		typlen;
+	bool		typbyval;
+	char		typalign;
+	char		typdelim;
+	Oid			typioparam;
+	Oid			function;
+
+	get_type_io_data(type, IOFunc_input, &typlen, &typbyval, &typalign, &typdelim, &typioparam, &function);
+	return typdelim;
+}
+
+static void
+append_element(StringInfo buf, const char *text)
+{
+	appendStringInfoChar(buf, '"');
+	for (; *text; text++)
+	{
+		if (*text == '"' || *text == '\\')
+			appendStringInfoChar(buf, '\\');
+		appendStringInfoChar(buf, *text);
+	}
+	appendStringInfoChar(buf, '"');
+}
+
+static ArrayLiteral
+array_literal(const FilterTarget *target, FilterNode *node, bool keep_nulls)
+{
 	Oid			type = OidIsValid(target->element) ? target->element : target->type;
 	FilterClass class = OidIsValid(target->element) ? target->element_class : target->class;
-	int			n = 0;
+	char		delimiter = array_delimiter(type);
+	ArrayLiteral result = {0};
+	StringInfoData buf;
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "vecsync filter value", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
 
-	*has_null = false;
 	initStringInfo(&buf);
-	appendStringInfoString(&buf, "ARRAY[");
-	foreach(lc, elements)
+	old = MemoryContextSwitchTo(context);
+	for (int i = 0; i < node->list.count; i++)
 	{
-		JsonbValue	value;
-		char	   *text;
+		JsonbValue *value = &node->list.values[i];
+		const char *text = NULL;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!filter_scalar(lfirst(lc), &value))
-			filter_misfit(target, op, lfirst(lc), "Write an array of scalars.");
-		if (value.type == jbvNull)
+		MemoryContextReset(context);
+		if (value->type == jbvBinary)
+			filter_misfit(target, node->op, JsonbValueToJsonb(value), "Write an array of scalars.");
+		if (value->type == jbvNull)
 		{
-			*has_null = true;
-			if (keep_nulls)
-				appendStringInfoString(&buf, n++ > 0 ? ", NULL" : "NULL");
-			continue;
+			result.has_null = true;
+			if (!keep_nulls)
+				continue;
 		}
-		text = filter_text(target, type, class, &value);
-		if (is_float(type) && float_side(type, text) != 0)
-			continue;			/* equal to none */
-		appendStringInfo(&buf, "%s%s", n++ > 0 ? ", " : "", literal(type, text));
+		else
+		{
+			text = filter_text(target, type, class, value);
+			if (is_float(type) && float_side(type, text) != 0)
+			{
+				result.has_impossible = true;
+				continue;
+			}
+		}
+		appendStringInfoChar(&buf, result.count++ > 0 ? delimiter : '{');
+		if (text != NULL)
+			append_element(&buf, text);
+		else
+			appendStringInfoString(&buf, "NULL");
 	}
-	appendStringInfo(&buf, "]::%s[]", filter_type_name(type));
-	return buf.data;
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	appendStringInfoString(&buf, result.count > 0 ? "}" : "{}");
+	result.sql = psprintf("%s::%s[]", quote_literal_cstr(buf.data), filter_type_name(type));
+	return result;
 }
 
 /* Arrays of domains, and int2vector, have no operators: the column as an array of its elements' base type. */
@@ -203,15 +262,43 @@ array_sql(Compiler *c, const FilterTarget *target)
 	return psprintf("(%s)::%s[]", column, filter_type_name(target->element));
 }
 
+/*
+ * JSON knows of no other first element than the first, while = does: a slice of
+ * everything has the lower bound 1.  Only @> is for indexes.
+ */
+static void
+compile_array_equal(Compiler *c, const char *column, const ArrayLiteral *list)
+{
+	if (list->has_impossible)
+		appendStringInfoString(c->sql, "false");
+	else if (list->count == 0 || list->has_null)
+		appendStringInfo(c->sql, "(%s)[:] OPERATOR(pg_catalog.=) %s", column, list->sql);
+	else
+		appendStringInfo(c->sql, "(%s OPERATOR(pg_catalog.@>) %s AND (%s)[:] OPERATOR(pg_catalog.=) %s)",
+						 column, list->sql, column, list->sql);
+}
+
+/* Is an element of the list in the array?  && goes through all of the list for each element of a row. */
+static void
+compile_array_any(Compiler *c, const FilterTarget *target, const char *column, const ArrayLiteral *list)
+{
+	appendStringInfoChar(c->sql, '(');
+	if (list->count > LONG_LIST)
+		appendStringInfo(c->sql, "EXISTS (SELECT FROM pg_catalog.unnest(%s) AS e(v) WHERE e.v %s ANY (%s))",
+						 column, btree_operator(target, target->element, BTEqualStrategyNumber), list->sql);
+	else
+		appendStringInfo(c->sql, "%s OPERATOR(pg_catalog.&&) %s", column, list->sql);
+	if (list->has_null)
+		appendStringInfo(c->sql, " OR %s IS NULL", column);
+	appendStringInfoChar(c->sql, ')');
+}
+
 static void
 compile_array(Compiler *c, const FilterTarget *target, FilterNode *node)
 {
 	char	   *column = array_sql(c, target);
-	JsonbValue	value;
-	bool		scalar = filter_scalar(node->value, &value);
-	bool		has_null;
-	List	   *elements = scalar ? list_make1(node->value) : filter_elements(node->value);
-	char	   *list;
+	bool		scalar = JB_ROOT_IS_SCALAR(node->value);
+	ArrayLiteral list;
 
 	if (target->element_class == FILTER_JSON || target->element_class == FILTER_ARRAY)
 		filter_misfit(target, node->op, node->value,
@@ -222,21 +309,24 @@ compile_array(Compiler *c, const FilterTarget *target, FilterNode *node)
 	switch (node->op)
 	{
 		case FILTER_EQ:
-			list = array_literal(target, node->op, elements, !scalar, &has_null);
-			appendStringInfo(c->sql,
-							 scalar ? "(%s OPERATOR(pg_catalog.&&) %s)" : "%s OPERATOR(pg_catalog.=) %s",
-							 column, list);
+			list = array_literal(target, node, !scalar);
+			if (scalar)
+				compile_array_any(c, target, column, &list);
+			else
+				compile_array_equal(c, column, &list);
 			break;
 		case FILTER_IN:
-			list = array_literal(target, node->op, elements, false, &has_null);
-			appendStringInfo(c->sql, "(%s OPERATOR(pg_catalog.&&) %s%s)", column, list,
-							 has_null ? psprintf(" OR %s IS NULL", column) : "");
+			list = array_literal(target, node, false);
+			compile_array_any(c, target, column, &list);
 			break;
 		case FILTER_CONTAINS:
-			list = array_literal(target, node->op, elements, true, &has_null);
-			if (has_null)
+			list = array_literal(target, node, true);
+			if (list.has_null)
 				filter_misfit(target, node->op, node->value, "null cannot be looked for inside an array.");
-			appendStringInfo(c->sql, "%s OPERATOR(pg_catalog.@>) %s", column, list);
+			if (list.has_impossible)
+				appendStringInfoString(c->sql, "false");
+			else
+				appendStringInfo(c->sql, "%s OPERATOR(pg_catalog.@>) %s", column, list.sql);
 			break;
 		default:
 			filter_misfit(target, node->op, node->value,
@@ -319,28 +409,70 @@ compile_json_has(Compiler *c, const FilterTarget *target, Jsonb *value)
 						 wrapped(target, value, false), column, wrapped(target, value, true));
 }
 
+/*
+ * Of many values each row's is looked up in a hash table; an array's elements,
+ * or the value itself as the only one.
+ */
+static void
+compile_json_in_many(Compiler *c, const char *json, FilterList list)
+{
+	StringInfoData values;
+	StringInfoData one;
+	const char *separator = "{";
+
+	initStringInfo(&values);
+	initStringInfo(&one);
+	for (int i = 0; i < list.count; i++)
+	{
+		Jsonb	   *value;
+
+		CHECK_FOR_INTERRUPTS();
+		if (list.values[i].type == jbvNull)
+			continue;
+		value = JsonbValueToJsonb(&list.values[i]);
+		resetStringInfo(&one);
+		(void) JsonbToCString(&one, &value->root, VARSIZE(value));
+		pfree(value);
+		appendStringInfoString(&values, separator);
+		append_element(&values, one.data);
+		separator = ",";
+	}
+	appendStringInfoString(&values, *separator == '{' ? "{}" : "}");
+	appendStringInfo(c->sql,
+					 "EXISTS (SELECT FROM pg_catalog.jsonb_array_elements(CASE pg_catalog.jsonb_typeof(%s)"
+					 " WHEN 'array' THEN %s ELSE pg_catalog.jsonb_build_array(%s) END) AS e(v)"
+					 " WHERE e.v OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.jsonb[]))",
+					 json, json, json, quote_literal_cstr(values.data));
+}
+
 static void
 compile_json_in(Compiler *c, const FilterTarget *target, FilterNode *node)
 {
-	char	   *json = json_node(c, target);
-	bool		any = false;
-	ListCell   *lc;
+	bool		many = node->list.count > LONG_JSON_LIST;
+	bool		has_null = false;
+	const char *or = "";
 
 	appendStringInfoChar(c->sql, '(');
-	foreach(lc, filter_elements(node->value))
+	for (int i = 0; i < node->list.count; i++)
+		if (node->list.values[i].type == jbvNull)
+			has_null = true;
+		else if (!many)
+		{
+			appendStringInfoString(c->sql, or);
+			compile_json_has(c, target, JsonbValueToJsonb(&node->list.values[i]));
+			or = " OR ";
+		}
+	if (many)
 	{
-		JsonbValue	value;
-
-		if (any)
-			appendStringInfoString(c->sql, " OR ");
-		any = true;
-		if (filter_scalar(lfirst(lc), &value) && value.type == jbvNull)
-			appendStringInfo(c->sql, "%s IS NULL OR %s OPERATOR(pg_catalog.=) 'null'::pg_catalog.jsonb",
-							 json, json);
-		else
-			compile_json_has(c, target, lfirst(lc));
+		compile_json_in_many(c, json_node(c, target), node->list);
+		or = " OR ";
 	}
-	appendStringInfoString(c->sql, any ? ")" : "false)");
+	if (has_null)
+	{
+		appendStringInfoString(c->sql, or);
+		compile_null(c, target);
+	}
+	appendStringInfoString(c->sql, node->list.count > 0 ? ")" : "false)");
 }
 
 static void
@@ -362,6 +494,9 @@ compile_json(Compiler *c, const FilterTarget *target, FilterNode *node)
 			compile_json_in(c, target, node);
 			break;
 		case FILTER_CONTAINS:
+			/* a null is as good as missing, and has nothing in it */
+			if (scalar && value.type == jbvNull)
+				appendStringInfo(c->sql, "%s OPERATOR(pg_catalog.<>) 'null'::pg_catalog.jsonb AND ", json);
 			appendStringInfo(c->sql, "%s OPERATOR(pg_catalog.@>) %s", json, jsonb_literal(node->value));
 			break;
 		default:
@@ -397,12 +532,11 @@ compile_null(Compiler *c, const FilterTarget *target)
 static void
 compile_in(Compiler *c, const FilterTarget *target, FilterNode *node)
 {
-	bool		has_null;
-	char	   *list = array_literal(target, node->op, filter_elements(node->value), false, &has_null);
+	ArrayLiteral list = array_literal(target, node, false);
 
 	appendStringInfo(c->sql, "(%s %s ANY (%s)", column_sql(c, target),
-					 btree_operator(target, target->type, BTEqualStrategyNumber), list);
-	if (has_null)
+					 btree_operator(target, target->type, BTEqualStrategyNumber), list.sql);
+	if (list.has_null)
 	{
 		appendStringInfoString(c->sql, " OR ");
 		compile_null(c, target);

@@ -18,6 +18,7 @@
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/typcache.h"
 #include "utils/varlena.h"
@@ -279,93 +280,84 @@ compare_scalars(const Place *place, JsonbValue *a, JsonbValue *b, int *order)
 
 /* ---- conditions ------------------------------------------------------------------------- */
 
-static bool has_scalar(const Place *place, Jsonb *value, JsonbValue *wanted);
-
 static bool
 same_json(Jsonb *a, Jsonb *b)
 {
 	return compareJsonbContainers(&a->root, &b->root) == 0;
 }
 
-/* Is the value that scalar, or an array that has it?  Arrays of a column count at every depth. */
+/* Of a value's own elements, is one that scalar?  Arrays of a column count at every depth. */
 static bool
-has_scalar(const Place *place, Jsonb *value, JsonbValue *wanted)
+has_scalar(const Place *place, FilterList own, JsonbValue *wanted)
 {
-	JsonbValue	scalar;
+	bool		deep = place->target != NULL && place->target->class == FILTER_ARRAY;
 	int			order;
-	ListCell   *lc;
 
-	if (filter_scalar(value, &scalar))
-		return compare_scalars(place, &scalar, wanted, &order) && order == 0;
-	if (!JB_ROOT_IS_ARRAY(value))
-		return false;
-	foreach(lc, filter_elements(value))
-	{
-		Jsonb	   *element = lfirst(lc);
-		bool		inner = !JB_ROOT_IS_SCALAR(element);
-
-		if (inner && (place->target == NULL || place->target->class != FILTER_ARRAY))
-			continue;
-		if (has_scalar(place, element, wanted))
+	check_stack_depth();
+	for (int i = 0; i < own.count; i++)
+		if (own.values[i].type == jbvBinary)
+		{
+			if (deep && has_scalar(place, filter_elements(JsonbValueToJsonb(&own.values[i])), wanted))
+				return true;
+		}
+		else if (compare_scalars(place, &own.values[i], wanted, &order) && order == 0)
 			return true;
-	}
 	return false;
 }
 
 /* Typed arrays are equal when their elements are, one by one. */
 static bool
-same_array(const Place *place, Jsonb *value, Jsonb *wanted)
+same_array(const Place *place, Jsonb *value, FilterNode *node)
 {
-	List	   *left;
-	List	   *right;
-	ListCell   *l,
-			   *r;
+	FilterList	own;
 
-	if (place->target == NULL || place->target->class != FILTER_ARRAY || !JB_ROOT_IS_ARRAY(wanted))
-		return same_json(value, wanted);
-	left = filter_elements(value);
-	right = filter_elements(wanted);
-	if (list_length(left) != list_length(right))
+	if (place->target == NULL || place->target->class != FILTER_ARRAY)
+		return same_json(value, node->value);
+	own = filter_elements(value);
+	if (!JB_ROOT_IS_ARRAY(value) || own.count != node->list.count)
 		return false;
-	forboth(l, left, r, right)
+	for (int i = 0; i < own.count; i++)
 	{
-		JsonbValue	a,
-					b;
+		JsonbValue *a = &own.values[i];
+		JsonbValue *b = &node->list.values[i];
 		int			order;
 
-		if (!filter_scalar(lfirst(l), &a) || !filter_scalar(lfirst(r), &b))
-			return false;
-		if (a.type == jbvNull && b.type == jbvNull)
+		if (a->type == jbvNull && b->type == jbvNull)
 			continue;
-		if (!compare_scalars(place, &a, &b, &order) || order != 0)
+		if (!compare_scalars(place, a, b, &order) || order != 0)
 			return false;
 	}
 	return true;
 }
 
+/* Is the value, or an element of it, one of these?  null is for what is missing. */
 static bool
-match_equal(const Place *place, Jsonb *wanted)
+match_any(const Place *place, FilterList wanted)
 {
-	JsonbValue	scalar;
+	FilterList	own = {0};
 
-	if (filter_scalar(wanted, &scalar))
+	if (place->value != NULL)
+		own = filter_elements(place->value);
+	for (int i = 0; i < wanted.count; i++)
 	{
-		if (scalar.type == jbvNull)
-			return place->value == NULL;
-		return place->value != NULL && has_scalar(place, place->value, &scalar);
+		CHECK_FOR_INTERRUPTS();
+		if (wanted.values[i].type == jbvNull)
+		{
+			if (place->value == NULL)
+				return true;
+		}
+		else if (has_scalar(place, own, &wanted.values[i]))
+			return true;
 	}
-	return place->value != NULL && same_array(place, place->value, wanted);
+	return false;
 }
 
 static bool
-match_in(const Place *place, Jsonb *list)
+match_equal(const Place *place, FilterNode *node)
 {
-	ListCell   *lc;
-
-	foreach(lc, filter_elements(list))
-		if (match_equal(place, lfirst(lc)))
-			return true;
-	return false;
+	if (JB_ROOT_IS_SCALAR(node->value))
+		return match_any(place, node->list);
+	return place->value != NULL && same_array(place, place->value, node);
 }
 
 static bool
@@ -392,20 +384,18 @@ match_range(const Place *place, FilterOp op, Jsonb *bound)
 }
 
 static bool
-match_contains(const Place *place, Jsonb *wanted)
+match_contains(const Place *place, FilterNode *node)
 {
-	JsonbValue	scalar;
-	ListCell   *lc;
+	FilterList	own;
 
 	if (place->value == NULL)
 		return false;
 	if (place->target == NULL || place->target->class != FILTER_ARRAY)
 		return DatumGetBool(
-			DirectFunctionCall2(jsonb_contains, JsonbPGetDatum(place->value), JsonbPGetDatum(wanted)));
-	if (filter_scalar(wanted, &scalar))
-		return has_scalar(place, place->value, &scalar);
-	foreach(lc, filter_elements(wanted))
-		if (!filter_scalar(lfirst(lc), &scalar) || !has_scalar(place, place->value, &scalar))
+			DirectFunctionCall2(jsonb_contains, JsonbPGetDatum(place->value), JsonbPGetDatum(node->value)));
+	own = filter_elements(place->value);
+	for (int i = 0; i < node->list.count; i++)
+		if (!has_scalar(place, own, &node->list.values[i]))
 			return false;
 	return true;
 }
@@ -439,27 +429,77 @@ match_node(Jsonb *row, FilterNode *node, Oid relid)
 	switch (node->op)
 	{
 		case FILTER_EQ:
-			return match_equal(&place, node->value);
+			return match_equal(&place, node);
 		case FILTER_NE:
-			return !match_equal(&place, node->value);
+			return !match_equal(&place, node);
 		case FILTER_IN:
-			return match_in(&place, node->value);
+			return match_any(&place, node->list);
 		case FILTER_NIN:
-			return !match_in(&place, node->value);
+			return !match_any(&place, node->list);
 		case FILTER_EXISTS:
 			(void) filter_scalar(node->value, &scalar);
 			return (place.value != NULL) == scalar.val.boolean;
 		case FILTER_CONTAINS:
-			return match_contains(&place, node->value);
+			return match_contains(&place, node);
 		default:
 			return match_range(&place, node->op, node->value);
 	}
 }
 
-static bool
-match(Jsonb *row, Jsonb *filter, Oid relid)
+/* What a call knows of the filter that it had for the row before. */
+typedef struct KnownFilter
 {
-	FilterNode *node = filter_parse(filter);
+	MemoryContext context;
+	Jsonb	   *filter;
+	Oid			relid;
+	FilterNode *node;			/* NULL: no condition */
+} KnownFilter;
+
+/*
+ * A filter is read once for all rows.  What does not fit the table is an error
+ * here, too, whichever conditions are reached: whatever the compiler refuses.
+ */
+static FilterNode *
+known_filter(FunctionCallInfo fcinfo, Jsonb *filter, Oid relid)
+{
+	KnownFilter *known = fcinfo->flinfo->fn_extra;
+	Jsonb	   *copy;
+	MemoryContext old;
+
+	if (known != NULL && known->filter != NULL && known->relid == relid &&
+		VARSIZE(known->filter) == VARSIZE(filter) && memcmp(known->filter, filter, VARSIZE(filter)) == 0)
+		return known->node;
+	if (OidIsValid(relid))
+	{
+		StringInfoData sql;
+
+		initStringInfo(&sql);
+		(void) filter_compile(&sql, filter, relid, "s");
+		pfree(sql.data);
+	}
+	if (known == NULL)
+	{
+		known = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(KnownFilter));
+		known->context =
+			AllocSetContextCreate(fcinfo->flinfo->fn_mcxt, "vecsync filter", ALLOCSET_SMALL_SIZES);
+		fcinfo->flinfo->fn_extra = known;
+	}
+	known->filter = NULL;
+	MemoryContextReset(known->context);
+	old = MemoryContextSwitchTo(known->context);
+	copy = (Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(filter));
+	known->node = filter_parse(copy);
+	known->filter = copy;
+	known->relid = relid;
+	MemoryContextSwitchTo(old);
+	return known->node;
+}
+
+static bool
+match(FunctionCallInfo fcinfo, Oid relid)
+{
+	Jsonb	   *row = PG_GETARG_JSONB_P(0);
+	FilterNode *node = PG_ARGISNULL(1) ? NULL : known_filter(fcinfo, PG_GETARG_JSONB_P(1), relid);
 
 	if (!JB_ROOT_IS_OBJECT(row))
 		ereport(ERROR,
@@ -475,7 +515,7 @@ filter_match(PG_FUNCTION_ARGS)
 {
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
-	PG_RETURN_BOOL(match(PG_GETARG_JSONB_P(0), PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1), InvalidOid));
+	PG_RETURN_BOOL(match(fcinfo, InvalidOid));
 }
 
 /* vecsync.match(row jsonb, filter jsonb, source regclass) -> boolean */
@@ -484,8 +524,8 @@ filter_match_table(PG_FUNCTION_ARGS)
 {
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(2))
 		PG_RETURN_NULL();
-	PG_RETURN_BOOL(
-		match(PG_GETARG_JSONB_P(0), PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1), PG_GETARG_OID(2)));
+	(void) filter_table(PG_GETARG_OID(2));
+	PG_RETURN_BOOL(match(fcinfo, PG_GETARG_OID(2)));
 }
 
 /* vecsync.filter_sql(source regclass, filter jsonb) -> text: the condition that search runs */

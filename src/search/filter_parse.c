@@ -66,20 +66,21 @@ filter_scalar(Jsonb *value, JsonbValue *scalar)
 	return JsonbExtractScalar(&value->root, scalar);
 }
 
-List *
-filter_elements(Jsonb *array)
+FilterList
+filter_elements(Jsonb *value)
 {
-	JsonbIterator *it = JsonbIteratorInit(&array->root);
+	JsonbIterator *it;
 	JsonbIteratorToken token;
 	JsonbValue	v;
-	List	   *list = NIL;
+	FilterList	list = {0};
 
+	if (!JB_ROOT_IS_ARRAY(value))
+		return list;
+	it = JsonbIteratorInit(&value->root);
+	list.values = palloc_extended(sizeof(JsonbValue) * Max(JB_ROOT_COUNT(value), 1), MCXT_ALLOC_HUGE);
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
-	{
-		CHECK_FOR_INTERRUPTS();
 		if (token == WJB_ELEM)
-			list = lappend(list, JsonbValueToJsonb(&v));
-	}
+			list.values[list.count++] = v;
 	return list;
 }
 
@@ -95,7 +96,7 @@ make_node(FilterOp op, List *children)
 
 /* The right side must have the operator's shape; whether it fits the column is seen later. */
 static void
-check_shape(FilterOp op, const char *key, Jsonb *value)
+check_shape(FilterOp op, const char *key, Jsonb *value, FilterList list)
 {
 	JsonbValue	scalar;
 	bool		is_scalar = filter_scalar(value, &scalar);
@@ -108,15 +109,10 @@ check_shape(FilterOp op, const char *key, Jsonb *value)
 	else if (op >= FILTER_GT && op <= FILTER_LTE &&
 			 (!is_scalar || (scalar.type != jbvNumeric && scalar.type != jbvString)))
 		needed = "a number or a string";
-	if (op == FILTER_IN || op == FILTER_NIN)
-	{
-		ListCell   *lc;
-
-		if (needed == NULL)
-			foreach(lc, filter_elements(value))
-				if (!JB_ROOT_IS_SCALAR((Jsonb *) lfirst(lc)))
-					needed = "an array of scalars";
-	}
+	else if (op == FILTER_IN || op == FILTER_NIN)
+		for (int i = 0; i < list.count; i++)
+			if (list.values[i].type == jbvBinary)
+				needed = "an array of scalars";
 	if (needed != NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -129,9 +125,10 @@ make_condition(FilterOp op, const char *key, Jsonb *value)
 {
 	FilterNode *node = make_node(op, NIL);
 
-	check_shape(op, key, value);
 	node->key = pstrdup(key);
 	node->value = value;
+	node->list = filter_elements(value);
+	check_shape(op, key, value, node->list);
 	return node;
 }
 
@@ -180,7 +177,7 @@ parse_member(const char *key, Jsonb *value)
 {
 	FilterOp	op;
 	List	   *children = NIL;
-	ListCell   *lc;
+	FilterList	list;
 
 	if (key[0] != '$')
 	{
@@ -196,8 +193,12 @@ parse_member(const char *key, Jsonb *value)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("operator %s in a filter needs an array of filters", key));
-	foreach(lc, filter_elements(value))
-		children = lappend(children, parse_filter(lfirst(lc)));
+	list = filter_elements(value);
+	for (int i = 0; i < list.count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		children = lappend(children, parse_filter(JsonbValueToJsonb(&list.values[i])));
+	}
 	return make_node(op, children);
 }
 
