@@ -154,6 +154,22 @@ read_request(FunctionCallInfo fcinfo, SearchRequest *request)
 
 /* ---- the query's vector ------------------------------------------------------------------ */
 
+/* Without chunks a row is none of those joined to their chunks. */
+static bool
+row_exists(SearchSource *source, SearchRequest *conditions, Jsonb *key)
+{
+	StringInfoData sql;
+
+	if (!source->chunked)
+		return false;
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT FROM %s WHERE %s", source->rows, search_key_condition(source, key));
+	search_append_conditions(&sql, source, conditions);
+	if (SPI_execute(sql.data, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read a row of vectorizer \"%s\"", source->def->name);
+	return SPI_processed > 0;
+}
+
 /* The vector of a row, by its key; the row itself is not to be found. */
 static Datum
 vector_of_key(SearchSource *source, SearchRequest *request, Jsonb *key, MemoryContext context)
@@ -170,11 +186,12 @@ vector_of_key(SearchSource *source, SearchRequest *request, Jsonb *key, MemoryCo
 	appendStringInfoString(&sql, source->row_group);
 	if (SPI_execute(sql.data, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read a row of vectorizer \"%s\"", source->def->name);
-	if (SPI_processed == 0)
+	if (SPI_processed > 0)
+		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	else if (!row_exists(source, &only_namespace, key))
 		ereport(ERROR, errcode(ERRCODE_NO_DATA_FOUND),
 				errmsg("row %s of vectorizer \"%s\" not found",
 					   JsonbToCString(NULL, &key->root, VARSIZE(key)), source->def->name));
-	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (isnull)
 		ereport(
 			ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -350,7 +350,7 @@ walk_rows(Walk *walk, Visit visit)
 {
 	int			guc_level = NewGUCNestLevel();
 
-	search_relax_indexes();
+	search_settings();
 	search_set_effort(NEAR_EFFORT);
 	if (!take_rows(walk))
 	{

@@ -171,12 +171,14 @@ run_vector(SearchSource *source, SearchRequest *request, int limit, bool exact, 
 								   embed_vector_type()->type);
 	int			top_k = request->top_k;
 	uint64		found;
+	double		farthest;
 	SearchRows	rows;
 
 	if (SPI_execute_plan(plan, &request->vector, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not search vectorizer \"%s\"", source->def->name);
 	found = SPI_processed;
 	rows = collect(context);
+	farthest = rows.count > 0 ? rows.rows[rows.count - 1].score : 0;
 	if (source->chunked && !request->ungrouped)
 		keep_best_chunks(&rows);
 	if (exact)
@@ -186,8 +188,7 @@ run_vector(SearchSource *source, SearchRequest *request, int limit, bool exact, 
 	else if (rows.count < top_k)
 		*enough = false;		/* more chunks than rows */
 	else
-		*enough = found < limit || rows.count <= top_k ||
-			rows.rows[top_k - 1].score != rows.rows[rows.count - 1].score;
+		*enough = found < limit || rows.rows[top_k - 1].score != farthest;
 	rows.count = Min(rows.count, top_k);
 	return rows;
 }
@@ -202,13 +203,24 @@ set_if_known(const char *name, const char *value)
 }
 
 /*
- * An index may give rows a little out of order rather than hold them back:
- * the statement sorts what it gets.  What it gives goes on until there are
- * enough.
+ * LLVM takes a time that grows with the square of a long condition, cannot be canceled, and
+ * gains little: what a search computes is in functions of the vector type.
+ */
+static void
+do_without_jit(void)
+{
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * For the statements that order by distance.  An index may give rows a little
+ * out of order rather than hold them back: the statement sorts what it gets.  What
+ * it gives goes on until there are enough.
  */
 void
-search_relax_indexes(void)
+search_settings(void)
 {
+	do_without_jit();
 	set_if_known("hnsw.iterative_scan", "relaxed_order");
 	set_if_known("ivfflat.iterative_scan", "relaxed_order");
 }
@@ -266,7 +278,7 @@ search_vector_leg(SearchSource *source, SearchRequest *request, MemoryContext co
 	bool		enough;
 	SearchRows	rows;
 
-	search_relax_indexes();
+	search_settings();
 	if (limit > request->top_k + 1)
 		search_set_effort(FILTERED_EFFORT);
 	rows = run_vector(source, request, limit, false, context, &enough);
@@ -321,6 +333,7 @@ search_text_leg(SearchSource *source, SearchRequest *request, int limit, MemoryC
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("vectorizer \"%s\" has no text search", source->def->name),
 				errhint("Create it with text_config => 'simple' or another text search configuration."));
+	do_without_jit();
 	/* a query of nothing but stop words is no reason to speak */
 	if (client_min_messages < WARNING)
 		(void) set_config_option("client_min_messages", "warning", PGC_USERSET, PGC_S_SESSION,

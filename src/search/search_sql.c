@@ -27,6 +27,7 @@
 #include "search/filter.h"
 #include "search/search.h"
 
+#define FEW_EXCLUDED 8
 #define PLUS_ZERO "OPERATOR(pg_catalog.+) 0::pg_catalog.float8"
 
 /* ---- keys ---------------------------------------------------------------------------- */
@@ -93,28 +94,43 @@ key_sql(Jsonb *value, Oid type)
 					quote_literal_cstr(psprintf("{\"v\": %s}", json)), type_name);
 }
 
-/* s.a = '...'::type AND ... */
-char *
-search_key_condition(SearchSource *source, Jsonb *key)
+/* The key columns' values as SQL. */
+static char **
+key_values(SearchSource *source, Jsonb *key)
 {
-	StringInfoData sql;
+	char	  **values = palloc(sizeof(char *) * source->nkeys);
 
-	initStringInfo(&sql);
 	for (int i = 0; i < source->nkeys; i++)
 	{
-		char	   *value = key_sql(key_value(source, key, i), getBaseType(source->keys[i].type));
-
-		if (value == NULL)
+		values[i] = key_sql(key_value(source, key, i), getBaseType(source->keys[i].type));
+		if (values[i] == NULL)
 			ereport(ERROR,
 					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("%s is no key of table \"%s\"", JsonbToCString(NULL, &key->root, VARSIZE(key)),
 						   get_rel_name(source->def->source)),
 					errhint("A key is a JSON object with the columns of the primary key, as search returns "
 							"it, or the value alone when there is one column."));
-		appendStringInfo(&sql, "%ss.%s %s %s", i > 0 ? " AND " : "", quote_identifier(source->keys[i].name),
-						 source->keys[i].equal, value);
 	}
+	return values;
+}
+
+/* s.a = VALUE AND ...; the values are SQL. */
+static char *
+key_condition(SearchSource *source, char **values)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	for (int i = 0; i < source->nkeys; i++)
+		appendStringInfo(&sql, "%ss.%s %s %s", i > 0 ? " AND " : "", quote_identifier(source->keys[i].name),
+						 source->keys[i].equal, values[i]);
 	return sql.data;
+}
+
+char *
+search_key_condition(SearchSource *source, Jsonb *key)
+{
+	return key_condition(source, key_values(source, key));
 }
 
 /* ---- conditions ----------------------------------------------------------------------- */
@@ -153,23 +169,59 @@ append_namespace(StringInfo sql, SearchSource *source, const char *namespace)
 					 filter_type_name(getBaseType(source->namespace_type)));
 }
 
+/*
+ * Without these rows.  Of more than a few an OR would be gone through for each
+ * row, and compiled by LLVM in a time that grows with their square: the server
+ * can put a list into a hash table instead.
+ */
+static void
+append_excluded(StringInfo sql, SearchSource *source, List *keys)
+{
+	bool		many = list_length(keys) > FEW_EXCLUDED;
+	char	  **columns = palloc(sizeof(char *) * source->nkeys);
+	ListCell   *lc;
+
+	appendStringInfoString(sql, many ? " AND (EXISTS (SELECT FROM (VALUES " : " AND (");
+	foreach(lc, keys)
+	{
+		char	  **values = key_values(source, lfirst(lc));
+
+		CHECK_FOR_INTERRUPTS();
+		if (!many)
+		{
+			appendStringInfo(sql, "%s(%s)", lc == list_head(keys) ? "" : " OR ",
+							 key_condition(source, values));
+			continue;
+		}
+		appendStringInfoString(sql, lc == list_head(keys) ? "(" : ", (");
+		for (int i = 0; i < source->nkeys; i++)
+			appendStringInfo(sql, "%s%s", i > 0 ? ", " : "", values[i]);
+		appendStringInfoChar(sql, ')');
+	}
+	if (many)
+	{
+		appendStringInfoString(sql, ") AS x (");
+		for (int i = 0; i < source->nkeys; i++)
+		{
+			columns[i] = psprintf("x.k%d", i + 1);
+			appendStringInfo(sql, "%sk%d", i > 0 ? ", " : "", i + 1);
+		}
+		appendStringInfo(sql, ") WHERE %s)", key_condition(source, columns));
+	}
+	appendStringInfoString(sql, ") IS NOT TRUE");
+}
+
 void
 search_append_conditions(StringInfo sql, SearchSource *source, SearchRequest *request)
 {
 	StringInfoData condition;
-	ListCell   *lc;
 
 	append_namespace(sql, source, request->namespace);
 	initStringInfo(&condition);
 	if (request->filter != NULL && filter_compile(&condition, request->filter, source->def->source, "s"))
 		appendStringInfo(sql, " AND %s", condition.data);
-	if (request->exclude == NIL)
-		return;
-	appendStringInfoString(sql, " AND (");
-	foreach(lc, request->exclude)
-		appendStringInfo(sql, "%s(%s)", lc == list_head(request->exclude) ? "" : " OR ",
-						 search_key_condition(source, lfirst(lc)));
-	appendStringInfoString(sql, ") IS NOT TRUE");
+	if (request->exclude != NIL)
+		append_excluded(sql, source, request->exclude);
 }
 
 /* ---- metadata ---------------------------------------------------------------------------- */

@@ -9,13 +9,7 @@ use VecsyncNode;
 
 my ($node, $service) = VecsyncNode::start(dims => 8, conf => [ "timezone = 'UTC'", "vecsync.query_timeout = '1min'" ]);
 sub sql { return $node->safe_psql('postgres', join('; ', @_)) }
-sub fails
-{
-	my ($query, $pattern, $what) = @_;
-	my ($status, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$query");
-	ok($status != 0 && $err =~ $pattern, "error: $what") or diag("$status $err");
-	return;
-}
+sub fails { return VecsyncNode::fails($node, @_) }
 
 sql(q{CREATE TABLE docs (id int PRIMARY KEY, title text, grp int, tags text[], doc jsonb, secret text);
 	INSERT INTO docs SELECT i, 'title ' || i % 700, i % 10, ARRAY['t' || i % 3], jsonb_build_object('n', i % 4), 's' FROM generate_series(1, 1500) i;
@@ -44,6 +38,7 @@ agree("'title 7', top_k => 40, filter => '{\"grp\": 3}'", 'grp = 3', 40, 'with a
 agree("'title 7', top_k => 40, filter => '{\"doc.n\": {\"\$ne\": 2}, \"tags\": {\"\$in\": [\"t1\"]}}'", q{doc->>'n' <> '2' AND 't1' = ANY (tags)}, 40, 'with a nested filter');
 agree("'title 7', top_k => 1500, min_score => 0.2", "1 - (embedding <=> vecsync.embed('m', 'title 7')) >= 0.2", 1500, 'min_score');
 agree("'title 7', top_k => 20, exclude => '{7,\"{\\\"id\\\": 707}\"}'", 'id NOT IN (7, 707)', 20, 'exclude');
+agree("'title 7', top_k => 20, exclude => (SELECT array_agg(to_jsonb(i)) FROM generate_series(7, 3000, 5) i)", 'id % 5 <> 2 OR id < 7', 20, 'exclude many');
 agree("query_key => '7', top_k => 20", 'id <> 7', 20, 'by key: the row itself is left out', "(SELECT embedding FROM docs WHERE id = 7)");
 agree("'title 7', top_k => 5, filter => '{\"grp\": 99}'", 'false', 5, 'nothing matches: no rows, no error');
 is(sql(q{SELECT score FROM vecsync.search('docs', 'title 7', top_k => 1)}), '1', 'identical is 1');
@@ -101,6 +96,7 @@ ok(VecsyncNode::settle($node, q{odd; "name''}), 'odd names embedded');
 is(sql(q{SELECT s.score = 1 AND body = 'body 9' FROM vecsync.search('odd; "name''', 'body 9', top_k => 1) s
 	JOIN "odd "" Name" o ON key = jsonb_build_object('a b', "a b", 'c''d', "c'd", 'from', "from")}), 't', 'a key of three columns, odd names');
 is(sql(q{SELECT count(*) FROM vecsync.search('odd; "name''', query_key => (SELECT key FROM vecsync.search('odd; "name''', 'body 9', top_k => 1)), top_k => 100)}), '49', 'by that key');
+is(sql(q{SELECT count(*) FROM vecsync.search('odd; "name''', 'body 9', top_k => 100, exclude => (SELECT array_agg(key) FROM vecsync.search('odd; "name''', 'body 9', top_k => 40)))}), '10', 'without many of them');
 
 # Keys come back as they were given, whatever their types: as JSON that search returns, and as the text that other functions show.
 sql(q{CREATE TYPE place AS (shelf text, n int, at timestamptz); CREATE DOMAIN trail AS int[] CHECK (VALUE <> '{42}')});
@@ -117,6 +113,7 @@ for my $case ([ 'int[]', '{1,2}' ], [ 'int[]', '{}' ], [ 'text[]', '{a,NULL,"b \
 	isnt($key, '', "is found as $key");
 	(my $quoted = $key) =~ s/'/''/g;
 	is(sql("SELECT count(*) FROM vecsync.search('typed', 'one', exclude => ARRAY['$quoted'::jsonb])"), '0', 'and excluded by that');
+	is(sql("SELECT count(*) FROM vecsync.search('typed', 'one', exclude => array_fill('$quoted'::jsonb, ARRAY[30]))"), '0', 'among many');
 	is(sql("SELECT count(*) FROM vecsync._vectors('typed', ARRAY['$quoted'::jsonb], NULL)"), '1', 'its vector is found');
 	is($node->psql('postgres', "SELECT vecsync.similar('typed', '$quoted')"), 0, 'what is like it is asked for');
 	is(sql(q{SELECT count(*) FROM typed, vecsync.search('typed', 'one', exclude => ARRAY[jsonb_build_object('id', typed.id::text)])}), '0', 'also by its text') if $type ne 'jsonb';

@@ -55,6 +55,27 @@ SKIP:
 		'110|110|110|110', 'their metadata, vectors and snippets, too');
 }
 
+sql(q{INSERT INTO documents (id, body) VALUES (1000, ' ')});
+for my $case ([ 1000, 55000, 'without chunks' ], [ 1001, 'P0002', 'that is not there' ])
+{
+	VecsyncNode::fails($node, "SELECT * FROM vecsync.similar('documents', '$case->[0]')", qr/$case->[1]: /, "a row $case->[2]");
+}
+sql('DELETE FROM documents WHERE id = 1000');
+
+# The last of the chunks that are looked at first, 4 for each row and 100 more, may be one of many rows' that are as far.
+sql(q{CREATE TABLE ties (id int PRIMARY KEY, body text);
+	INSERT INTO ties SELECT i, repeat('same ', CASE i WHEN 9 THEN 19 ELSE 15 END) FROM generate_series(1, 9) i;
+	INSERT INTO ties SELECT i, 'other' FROM generate_series(13, 40) i});
+VecsyncNode::vectorizer($node, $service, 'ties', 'body', q{chunking => '{"method": "words", "size": 1}', index => '{"method": "none"}'});
+ok(VecsyncNode::settle($node, 'ties'), 'embedded');
+sql(q{INSERT INTO ties SELECT i, 'other' FROM generate_series(10, 12) i});
+ok(VecsyncNode::settle($node, 'ties'), 'some later than others');
+is(sql(q{SELECT count(*), count(*) FILTER (WHERE chunk = 'same') FROM ties_chunks}), '170|139', 'as many chunks as the test thinks');
+for my $top (9, 10, 11, 12)
+{
+	is(sql("SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_indexscan = off; SELECT string_agg(key->>'id', ' ') FROM vecsync.search('ties', 'same', top_k => $top)"), join(' ', 1 .. $top), "equally far, top $top: the first keys");
+}
+
 # ---- change and deletion -------------------------------------------------------------------
 sql(q{UPDATE documents SET body = 'short' WHERE id = 9; DELETE FROM documents WHERE id = 10});
 is(sql(q{SELECT count(*) FROM vecsync.search('documents', 'x', top_k => 10000) WHERE key->>'id' = '10'}), '0', 'a deleted document is gone from the next search');

@@ -6,6 +6,7 @@
 #   VecsyncNode::in_step($node, 'albums', 'expression', 'what');   every vector is that of its current text
 #   VecsyncNode::poll($node, 'SELECT ...', 'value', seconds);   waits until the query answers that; poll_in($node, 'database', ...)
 #   VecsyncNode::set($node, 'vecsync.proxy', 'value');     for the whole server; undef resets.  Sessions from now on have it
+#   VecsyncNode::fails($node, 'SELECT ...', qr/22023.*/s, 'what');   a test that it is an error, and which; the message is verbose
 #   VecsyncNode::attempt($node, 'UPDATE ...');             true if it worked; for a server that may be going down or coming up
 #   VecsyncNode::alive($node);                             waits until the server answers again
 #   my $session = VecsyncNode::session($node, on_error_stop => 0);   a psql of its own, as background_psql makes it
@@ -102,6 +103,13 @@ sub poll_in
 	}
 	diag("$query: got '$got', wanted '$wanted'");
 	return 0;
+}
+
+sub fails
+{
+	my ($node, $query, $pattern, $what) = @_;
+	my ($status, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$query", on_error_stop => 1);
+	return ok($status != 0 && $err =~ $pattern, "error: $what") || diag("$status $err");
 }
 
 # Not on standard input, as psql() and poll_query_until() of a node send it: when psql has found no server and is gone
