@@ -62,26 +62,6 @@ read_choice(JsonReader *reader, Choice *choice)
 	}
 }
 
-static void
-read_usage(JsonReader *reader, int64 *total_tokens)
-{
-	JsonText	name;
-
-	if (http_json_peek(reader) != JSON_TOKEN_OBJECT_START)
-	{
-		http_json_skip(reader);
-		return;
-	}
-	http_json_object(reader);
-	while (http_json_member(reader, &name))
-	{
-		if (http_json_text_is(&name, "total_tokens"))
-			http_json_count(reader, total_tokens);
-		else
-			http_json_skip(reader);
-	}
-}
-
 /* Take off blanks and one Markdown fence, in place. */
 static char *
 strip_fence(char *text)
@@ -148,7 +128,7 @@ chat_parse(const char *body, size_t len, int64 *total_tokens, char **problem)
 				}
 			}
 			else if (http_json_text_is(&name, "usage"))
-				read_usage(&reader, total_tokens);
+				http_json_count_member(&reader, "total_tokens", total_tokens);
 			else
 				http_json_skip(&reader);
 		}

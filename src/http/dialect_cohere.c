@@ -58,17 +58,8 @@ cohere_read_meta(JsonReader *reader, EmbeddingAnswer *answer)
 	http_json_object(reader);
 	while (http_json_member(reader, &name))
 	{
-		if (http_json_text_is(&name, "billed_units") && http_json_peek(reader) == JSON_TOKEN_OBJECT_START)
-		{
-			http_json_object(reader);
-			while (http_json_member(reader, &name))
-			{
-				if (http_json_text_is(&name, "input_tokens"))
-					http_json_count(reader, &answer->total_tokens);
-				else
-					http_json_skip(reader);
-			}
-		}
+		if (http_json_text_is(&name, "billed_units"))
+			http_json_count_member(reader, "input_tokens", &answer->total_tokens);
 		else
 			http_json_skip(reader);
 	}

@@ -54,26 +54,6 @@ openai_read_item(JsonReader *reader, EmbeddingAnswer *answer)
 }
 
 static void
-openai_read_usage(JsonReader *reader, EmbeddingAnswer *answer)
-{
-	JsonText	name;
-
-	if (http_json_peek(reader) != JSON_TOKEN_OBJECT_START)
-	{
-		http_json_skip(reader);
-		return;
-	}
-	http_json_object(reader);
-	while (http_json_member(reader, &name))
-	{
-		if (http_json_text_is(&name, "total_tokens"))
-			http_json_count(reader, &answer->total_tokens);
-		else
-			http_json_skip(reader);
-	}
-}
-
-static void
 openai_parse(JsonReader *reader, EmbeddingAnswer *answer)
 {
 	JsonText	name;
@@ -91,7 +71,7 @@ openai_parse(JsonReader *reader, EmbeddingAnswer *answer)
 					return;
 		}
 		else if (http_json_text_is(&name, "usage"))
-			openai_read_usage(reader, answer);
+			http_json_count_member(reader, "total_tokens", &answer->total_tokens);
 		else
 			http_json_skip(reader);
 	}

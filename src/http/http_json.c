@@ -275,6 +275,26 @@ http_json_count(JsonReader *reader, int64 *value)
 	return http_json_skip(reader);
 }
 
+void
+http_json_count_member(JsonReader *reader, const char *member, int64 *value)
+{
+	JsonText	name;
+
+	if (http_json_peek(reader) != JSON_TOKEN_OBJECT_START)
+	{
+		http_json_skip(reader);
+		return;
+	}
+	http_json_object(reader);
+	while (http_json_member(reader, &name))
+	{
+		if (http_json_text_is(&name, member))
+			http_json_count(reader, value);
+		else
+			http_json_skip(reader);
+	}
+}
+
 bool
 http_json_members(const char *object, JsonMember **members, int *nmembers)
 {

@@ -77,6 +77,9 @@ extern bool http_json_skip(JsonReader *reader);
 /* A statistic: consumes any value, and sets *value if it is a sensible count. */
 extern bool http_json_count(JsonReader *reader, int64 *value);
 
+/* One that is a member of an object; whatever else there is instead is consumed, too. */
+extern void http_json_count_member(JsonReader *reader, const char *member, int64 *value);
+
 extern bool http_json_text_is(const JsonText *text, const char *name);
 
 /* The de-escaped string, palloc'd: valid UTF-8 without zero bytes, whatever came. */
