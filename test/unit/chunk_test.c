@@ -11,29 +11,16 @@
 #include "base/chunk.h"
 #include "mb/pg_wchar.h"
 
+#include "random_bits.h"
+#include "tap.h"
+
 #define TEXTS 5000
 #define MAX_CHARACTERS 60
 
-static int	tests = 0;
-static int	failures = 0;
-
-static void
-ok(bool good, const char *what)
-{
-	printf("%sok %d - %s\n", good ? "" : "not ", ++tests, what);
-	failures += !good;
-}
-
-/* xorshift: the same texts in every run */
 static uint32
 random_below(uint32 n)
 {
-	static uint64 state = 0x9E3779B97F4A7C15;
-
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return (uint32) (state % n);
+	return (uint32) (random_bits() % n);
 }
 
 /* In memory of its own length, so that a byte behind it is somebody else's. */
@@ -179,6 +166,5 @@ main(void)
 	try_texts(CHUNK_WORDS, true, "words, the last one cut inside a character");
 	try_texts(CHUNK_CHARACTERS, true, "characters, the last one cut");
 	try_texts(CHUNK_RECURSIVE, true, "recursive, the last character cut");
-	printf("1..%d\n", tests);
-	return failures > 0;
+	return tap_done();
 }

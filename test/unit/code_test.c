@@ -15,21 +15,13 @@
 
 #include "kernel/code.h"
 
+#include "random_bits.h"
+
 #define MAX_LENGTH 4096
 
 static int	test_number = 0;
 static int	failed_tests = 0;
 static int	failures = 0;
-static uint64_t state = UINT64_C(0x2545f4914f6cdd1d);
-
-static uint64_t
-random_bits(void)
-{
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state;
-}
 
 static float
 random_float(void)

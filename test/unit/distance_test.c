@@ -17,21 +17,13 @@
 
 #include "kernel/distance.h"
 
+#include "random_bits.h"
+
 #define MAX_LENGTH 1100
 
 static int	test_number = 0;
 static int	failed_tests = 0;
 static int	failures = 0;
-static uint64_t state = UINT64_C(0x2545f4914f6cdd1d);
-
-static uint64_t
-random_bits(void)
-{
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state;
-}
 
 static void
 report(const char *level, const char *what)

@@ -18,19 +18,11 @@
 
 #include "kernel/float_text.h"
 
+#include "random_bits.h"
+
 static int	test_number = 0;
 static long failures = 0;
 static int	failed_tests = 0;
-static uint64_t state = UINT64_C(0x9e3779b97f4a7c15);
-
-static uint64_t
-random_bits(void)
-{
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state;
-}
 
 /* Does the parser agree with strtof about value, end and range?  Counts and shows where not. */
 static void

@@ -15,15 +15,7 @@
 #include "http/http_message.h"
 #include "http/rerank_answer.h"
 
-static int	tests = 0;
-static int	failures = 0;
-
-static void
-ok(bool good, const char *what)
-{
-	printf("%sok %d - %s\n", good ? "" : "not ", ++tests, what);
-	failures += !good;
-}
+#include "tap.h"
 
 static void
 is(const char *got, const char *wanted, const char *what)
@@ -489,6 +481,5 @@ main(void)
 	test_requests();
 	test_rerank_and_chat();
 	test_messages();
-	printf("1..%d\n", tests);
-	return failures != 0;
+	return tap_done();
 }
