@@ -16,14 +16,7 @@ my %service = (dims => 8, key => '$model');
 my ($node, $service) = VecsyncNode::start(dims => 8, scenario => {%service});
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
-
-sub fails
-{
-	my ($query, $pattern, $what) = @_;
-	my (undef, undef, $stderr) = $node->psql('postgres', "\\set VERBOSITY verbose\n$query", on_error_stop => 1);
-	like($stderr, $pattern, $what);
-	return;
-}
+sub fails { return VecsyncNode::fails($node, @_) }
 
 # Every row has the vector of its present text by that model.
 sub all_of

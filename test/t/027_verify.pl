@@ -10,14 +10,7 @@ use VecsyncNode;
 my ($node, $service) = VecsyncNode::start(dims => 8);
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
-
-sub fails
-{
-	my ($query, $pattern, $what) = @_;
-	my (undef, undef, $stderr) = $node->psql('postgres', "\\set VERBOSITY verbose\n$query", on_error_stop => 1);
-	like($stderr, $pattern, $what);
-	return;
-}
+sub fails { return VecsyncNode::fails($node, @_) }
 
 # Behind the triggers' back.
 sub behind { return sql("SET session_replication_role = replica; $_[0]") }

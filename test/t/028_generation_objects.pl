@@ -15,14 +15,7 @@ my ($node, $service) = VecsyncNode::start(dims => 8, scenario => { dims => 8, ke
 	init => { allows_streaming => 1 }, conf => [ 'max_wal_senders = 4', 'wal_keep_size = 256' ]);
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
-
-sub fails
-{
-	my ($query, $pattern, $what) = @_;
-	my (undef, undef, $stderr) = $node->psql('postgres', "\\set VERBOSITY verbose\n$query", on_error_stop => 1);
-	like($stderr, $pattern, $what);
-	return;
-}
+sub fails { return VecsyncNode::fails($node, @_) }
 
 # Begin a change of the table's vectorizer to that model, and wait until it serves.
 sub change

@@ -1,6 +1,6 @@
 # Whatever a request is waiting for, worker and session end at once: when they are terminated, when their database
 # is dropped, when the server stops.  The services here keep everybody waiting for ten minutes or more; the promise is one
-# second, and ten are allowed, for the machine may be busy.
+# second.  Ten are allowed, and on a slow machine as long as forty sessions take there.
 
 use strict;
 use warnings FATAL => 'all';
@@ -68,10 +68,14 @@ sub at_once
 {
 	my ($what, $end) = @_;
 	my $start = time;
+	sql('SELECT 1') for 1 .. 4;
+	my $allowed = 10 * (time - $start);
+	$allowed = 10 if $allowed < 10;
+	$start = time;
 	$end->();
 	my $took = time - $start;
-	note(sprintf '%s: %.0f ms', $what, $took * 1000);
-	cmp_ok($took, '<', 10, "$what takes effect at once");
+	note(sprintf '%s: %.0f ms, %.0f s allowed', $what, $took * 1000, $allowed);
+	cmp_ok($took, '<', $allowed, "$what takes effect at once");
 	return;
 }
 

@@ -6,18 +6,11 @@ use warnings FATAL => 'all';
 use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time);
 use VecsyncNode;
 
 my ($node, $service) = VecsyncNode::start(dims => 8);
 sub sql { return $node->safe_psql('postgres', join('; ', @_)) }
-sub fails
-{
-	my ($query, $pattern, $what) = @_;
-	my ($status, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$query");
-	ok($status != 0 && $err =~ $pattern, "error: $what") or diag("$status $err");
-	return;
-}
+sub fails { return VecsyncNode::fails($node, @_) }
 
 sql(q{CREATE TABLE albums (id int PRIMARY KEY, name text, artist text, year int, tags text[], at timestamptz DEFAULT now());
 	INSERT INTO albums VALUES (1, 'Nevermind', 'Nirvana', 1991, '{grunge}'), (2, 'Ten', 'Pearl Jam', 1991, '{grunge,rock}'),
@@ -106,9 +99,9 @@ sql('ALTER TABLE albums DISABLE ROW LEVEL SECURITY');
 
 # ---- rerank ---------------------------------------------------------------------------------
 my ($rerank, $tei, $chat) = map { $service->url($_) } qw(rerank tei-rerank chat);
-sql(qq{SELECT vecsync.create_model('judge', url => '$rerank', model => 'r', kind => 'rerank', provider => 'cohere')},
+sql(qq{SELECT vecsync.create_model('judge', url => '$rerank', model => 'r', kind => 'rerank', provider => 'cohere', timeout => '1h')},
 	qq{SELECT vecsync.create_model('tei', url => '$tei', model => 'r', kind => 'rerank', provider => 'tei')},
-	qq{SELECT vecsync.create_model('mistral', url => '$chat', model => 'c', kind => 'chat')});
+	qq{SELECT vecsync.create_model('mistral', url => '$chat', model => 'c', kind => 'chat', timeout => '1h')});
 for my $model (qw(judge tei))
 {
 	is(sql(qq{SELECT string_agg(index || ' ' || round(score::numeric, 3), ', ' ORDER BY n) FROM (SELECT row_number() OVER () n, * FROM vecsync.rerank('$model', 'red green', ARRAY['nothing', 'red', 'green red', NULL])) s}),
@@ -131,7 +124,7 @@ VecsyncNode::settle($node, 'albums');
 $service->scenario(dims => 8, chat => { drop => [] });
 is(scalar(split / /, search_ids('mistral')), 3, 'a document that gives orders is data');
 
-# Services that answer badly: the unreranked rows and a warning, or the error asked for; in time.
+# Services that answer badly: the unreranked rows and a warning, or the error asked for; in time: the models' own is an hour.
 $plain = sql(q{SELECT string_agg(key->>'id', ' ') FROM vecsync.search('albums', 'grunge', top_k => 3, filter => '{"id": {"$lte": 3}}')});
 my @bad = ([ 'prose', chat => 'I would drop the second one.' ], [ 'no list', chat => { keep => [1] } ], [ 'strings', chat => { drop => ['1'] } ],
 	[ 'refused', rules => [ { when => { path => 'chat|rerank' }, status => 401 } ] ], [ 'rejected', rules => [ { when => { path => 'chat|rerank' }, status => 400 } ] ],
@@ -147,10 +140,9 @@ for my $case (@bad)
 	{
 		$service->scenario(dims => 8, %scenario);
 		my $query = qq{SELECT coalesce(string_agg(key->>'id', ' '), '') FROM vecsync.search('albums', 'grunge', top_k => 3, filter => '{"id": {"\$lte": 3}}', rerank => '$model'};
-		my $start = time;
-		my ($status, $out, $err) = $node->psql('postgres', "SET vecsync.query_timeout = '1s'; $query)");
-		ok($status == 0 && $out eq $plain && $err =~ /WARNING:  model "$model" did not rerank/, "$model, $what: unreranked rows and a warning") or diag("$out, $err");
-		cmp_ok(time - $start, '<', 20, 'in time');
+		my ($status, $out, $err) = $node->psql('postgres', "SET vecsync.query_timeout = '1s'; $query)", timeout => VecsyncNode::patience(60), timed_out => \my $late);
+		ok(!$late, "$model, $what: in time");
+		ok(!$late && $status == 0 && $out eq $plain && $err =~ /WARNING:  model "$model" did not rerank/, "$model, $what: unreranked rows and a warning") or diag("$out, $err");
 		($status, $out, $err) = $node->psql('postgres', "SET vecsync.query_timeout = '300ms'; $query, rerank_error => 'error')");
 		ok($status != 0 && $err =~ /ERROR:  model "$model" did not rerank/, "$model, $what: an error when asked for");
 		$service->release;
@@ -159,10 +151,17 @@ for my $case (@bad)
 $service->scenario(dims => 8, chat => { drop => [] }, rules => [ { when => { path => 'chat', request => [ 1, 2 ] }, status => 503 } ]);
 is(search_ids('mistral'), $plain, 'tried again after a failure');
 is($service->stats->{requests}, 3, 'until it works');
-$service->scenario(dims => 8, rules => [ { when => { path => 'rerank', times => 1 }, delay_ms => 3000, status => 500 }, { when => { path => 'rerank' }, hang => JSON::PP::true() } ]);
-my ($milliseconds) = ($node->psql('postgres', q{SET vecsync.query_timeout = '5s'; SELECT * FROM vecsync.search('albums', 'grunge', rerank => 'judge', rerank_error => 'error')}))[2] =~ /timed out after (\d+) m/;
+# One that has all of the time again never ends before it is over; one that has the rest may, once the machine lets it.
+my $milliseconds = 5000;
+for my $attempt (1 .. 5)
+{
+	last if $milliseconds < 4500;
+	$service->scenario(dims => 8, rules => [ { when => { path => 'rerank', times => 1 }, delay_ms => 3000, status => 500 }, { when => { path => 'rerank' }, hang => JSON::PP::true() } ]);
+	my ($status, $out, $err) = $node->psql('postgres', q{SET vecsync.query_timeout = '5s'; SELECT * FROM vecsync.search('albums', 'grunge', rerank => 'judge', rerank_error => 'error')});
+	$milliseconds = $1 if $err =~ /timed out after (\d+) m/;
+	$service->release;
+}
 cmp_ok($milliseconds, '<', 4500, 'a second attempt has what the first left of the time');
-$service->release;
 fails(q{SELECT * FROM vecsync.search('albums', 'x', rerank => 'm')}, qr/42809.*does not rerank: its kind is embedding/s, 'a model of another kind');
 fails(q{SELECT * FROM vecsync.search('albums', 'x', rerank => 'nobody')}, qr/42704/, 'an unknown model');
 fails(q{SELECT * FROM vecsync.search('albums', query_key => '1', rerank => 'judge')}, qr/22023.*rerank needs query/s, 'nothing to rerank by');

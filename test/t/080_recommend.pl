@@ -9,13 +9,7 @@ use VecsyncNode;
 
 my ($node, $service) = VecsyncNode::start(dims => 8);
 sub sql { return $node->safe_psql('postgres', join('; ', @_)) }
-sub fails
-{
-	my ($query, $pattern, $what) = @_;
-	my ($status, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$query");
-	ok($status != 0 && $err =~ $pattern, "error: $what") or diag("$status $err");
-	return;
-}
+sub fails { return VecsyncNode::fails($node, @_) }
 
 sql(q{CREATE TABLE items (id int PRIMARY KEY, title text, cat text, tenant text NOT NULL DEFAULT 'a');
 	INSERT INTO items SELECT i, 'item ' || i % 250, 'c' || i % 5 FROM generate_series(1, 500) i});
