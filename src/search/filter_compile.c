@@ -11,7 +11,10 @@
 
 #include <math.h>
 
+#include "access/genam.h"
+#include "access/relation.h"
 #include "access/stratnum.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "common/shortest_dec.h"
 #include "miscadmin.h"
@@ -21,17 +24,20 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
 #include "utils/typcache.h"
 
 #include "queue/catalog.h"
 #include "search/filter.h"
 
 /*
- * Lists of more values are for a hash table, which is asked for each value of a
- * row; shorter ones are for indexes, and are gone through for each row without one.
+ * An array's elements, and JSON values, are looked for one by one by the
+ * operators that GIN knows: in time that grows with the list, for each row that
+ * no index has chosen.  Longer lists are for a hash table, which asks no index.
  */
-#define LONG_LIST		1000
-#define LONG_JSON_LIST	32		/* each is a condition of its own there */
+#define LONG_LIST			32
+#define LONG_INDEXED_LIST	1000
 
 typedef struct Compiler
 {
@@ -162,6 +168,34 @@ compile_comparison(Compiler *c, const FilterTarget *target, FilterOp op, JsonbVa
 					 btree_operator(target, target->type, strategy_of(op)), literal(target->type, text));
 }
 
+static bool
+has_gin_index(Oid relid, AttrNumber attnum)
+{
+	Relation	rel = relation_open(relid, AccessShareLock);
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *lc;
+	bool		found = false;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		if (index->rd_rel->relam == GIN_AM_OID)
+			for (int i = 0; i < index->rd_index->indnkeyatts; i++)
+				found |= index->rd_index->indkey.values[i] == attnum;
+		index_close(index, AccessShareLock);
+	}
+	list_free(indexes);
+	relation_close(rel, AccessShareLock);
+	return found;
+}
+
+static bool
+is_long_list(Compiler *c, const FilterTarget *target, int count)
+{
+	return count > LONG_INDEXED_LIST || (count > LONG_LIST && !has_gin_index(c->relid, target->attnum));
+}
+
 /* ---- arrays ----------------------------------------------------------------------------- */
 
 /* What a list of scalars becomes: one literal, of which the parser makes one node. */
@@ -283,7 +317,7 @@ static void
 compile_array_any(Compiler *c, const FilterTarget *target, const char *column, const ArrayLiteral *list)
 {
 	appendStringInfoChar(c->sql, '(');
-	if (list->count > LONG_LIST)
+	if (is_long_list(c, target, list->count))
 		appendStringInfo(c->sql, "EXISTS (SELECT FROM pg_catalog.unnest(%s) AS e(v) WHERE e.v %s ANY (%s))",
 						 column, btree_operator(target, target->element, BTEqualStrategyNumber), list->sql);
 	else
@@ -448,7 +482,7 @@ compile_json_in_many(Compiler *c, const char *json, FilterList list)
 static void
 compile_json_in(Compiler *c, const FilterTarget *target, FilterNode *node)
 {
-	bool		many = node->list.count > LONG_JSON_LIST;
+	bool		many = is_long_list(c, target, node->list.count);
 	bool		has_null = false;
 	const char *or = "";
 
