@@ -240,6 +240,23 @@ run_for_owner(const char *sql, int vectorizer, Oid source)
 	" FROM vecsync.vectorizer v JOIN pg_catalog.pg_trigger t ON t.tgrelid = v.source" \
 	" AND t.tgname = vecsync._object_name(v.id, 'write', v.name) WHERE v.id = $1"
 
+/* A column that is in the trigger's condition, but not in the content, which only has a name like it. */
+static bool
+has_lost_trigger(int vectorizer)
+{
+	CatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		id = Int32GetDatum(vectorizer);
+	bool		result;
+
+	catalog_enter(&scope);
+	result = call("SELECT v.id" ITS_TRIGGERS " AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger u"
+				  " WHERE u.tgrelid = v.source AND u.tgname = vecsync._object_name(v.id, 'update', v.name))",
+				  1, &type, &id) != (Datum) 0;
+	catalog_leave(&scope);
+	return result;
+}
+
 /*
  * All texts may be others.  The update trigger's condition names the columns that were there when it was
  * made; one of them that is dropped has taken it along.  So from now on every update counts: a row whose
@@ -252,7 +269,7 @@ columns_changed(Oid relid)
 
 	foreach(lc, followers(relid, false))
 	{
-		if (!shows_whole_rows(lfirst_int(lc)))
+		if (!shows_whole_rows(lfirst_int(lc)) && !has_lost_trigger(lfirst_int(lc)))
 			continue;
 		run_for_owner("SELECT pg_catalog.format('CREATE OR REPLACE TRIGGER %I AFTER UPDATE ON %s FOR EACH ROW"
 					  " EXECUTE FUNCTION vecsync.capture(%s)', vecsync._object_name(v.id, 'update', v.name),"

@@ -4,8 +4,10 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "storage/lmgr.h"
@@ -471,6 +473,36 @@ reload(void)
 	}
 }
 
+/* A table without its triggers changes, and nobody notes which rows: that is to be seen, at least. */
+static void
+tell_of_missing_triggers(WorkerVectorizer *v)
+{
+	static const char *const kinds[] = {"write", "update", "truncate"};
+	Relation	rel = relation_open(v->def->source, NoLock);
+
+	for (int i = 0; i < lengthof(kinds); i++)
+	{
+		char	   *prefix = psprintf("vecsync_%d_%s_", v->def->id, kinds[i]);
+		bool		found = false;
+
+		for (int j = 0; rel->trigdesc != NULL && j < rel->trigdesc->numtriggers && !found; j++)
+		{
+			Trigger    *trigger = &rel->trigdesc->triggers[j];
+
+			found = strncmp(trigger->tgname, prefix, strlen(prefix)) == 0 &&
+				trigger->tgenabled != TRIGGER_DISABLED;
+		}
+		if (!found)
+		{
+			worker_note_error(v, psprintf("trigger \"%s...\" of table \"%s\" is disabled or missing: "
+										  "not all changes are followed", prefix,
+										  RelationGetRelationName(rel)));
+			break;
+		}
+	}
+	relation_close(rel, NoLock);
+}
+
 /* Read the definition anew: names in it may have changed, too. */
 static void
 refresh_vectorizer(void *arg)
@@ -500,6 +532,7 @@ refresh_vectorizer(void *arg)
 		return;
 	judge_model(v, v->owner);
 	build_sql(v);
+	tell_of_missing_triggers(v);
 }
 
 /* Vectorizers whose table changed get new SQL; one that cannot be followed now says why in its status. */

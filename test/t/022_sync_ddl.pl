@@ -365,6 +365,15 @@ for my $table (qw(unseen unseen_1))
 }
 sql(q{SELECT vecsync.pause(v) FROM unnest('{unseen,unseen_pieces}'::text[]) v; ALTER TABLE unseen ENABLE TRIGGER ALL; CREATE TABLE unseen_3 PARTITION OF unseen FOR VALUES FROM (200) TO (300)});
 is(sql('SELECT count(*) FROM vecsync.queue'), '0', 'nothing was disabled');
+# what nobody follows is to be seen
+sql(q{SELECT vecsync.resume(v) FROM unnest('{unseen,unseen_pieces}'::text[]) v});
+for my $kind (qw(write update truncate))
+{
+	my ($name, $trigger) = split /\|/, sql(qq{SELECT v.name, t.tgname FROM vecsync.vectorizer v JOIN pg_trigger t ON t.tgrelid = v.source AND t.tgname ~ ('^vecsync_' || v.id || '_${kind}_') WHERE v.source = 'unseen'::regclass ORDER BY v.id LIMIT 1});
+	sql(qq{ALTER TABLE unseen DISABLE TRIGGER $trigger; INSERT INTO beside SELECT max(id) + 1, 'wakes the worker' FROM beside});
+	ok(VecsyncNode::poll($node, qq{SELECT last_error ~ '^trigger "vecsync_[0-9]+_${kind}_\\.\\.\\." of table "unseen" is disabled or missing' FROM vecsync.status WHERE vectorizer = '$name'}, 't'), "$kind: a trigger that is disabled is in the status");
+	sql(qq{ALTER TABLE unseen ENABLE TRIGGER $trigger});
+}
 sql(q{SELECT vecsync.drop_vectorizer(v) FROM unnest('{unseen,unseen_pieces}'::text[]) v});
 SKIP:
 {
@@ -404,6 +413,17 @@ $whole_in_step->('another one goes');
 sql(q{UPDATE whole SET body = body || '!' WHERE id > 8; SET session_replication_role = replica; UPDATE whole SET more = 'by a replica' WHERE id = 5; RESET session_replication_role; UPDATE whole SET more = more WHERE id = 5});
 $whole_in_step->('and changes are followed as before');
 sql(q{SELECT vecsync.drop_vectorizer(v) FROM unnest('{whole,named}'::text[]) v; DROP TABLE whole});
+
+# a column that is not in the content, where another table's of that name is
+sql(q{CREATE TABLE prices (id int PRIMARY KEY, price int); INSERT INTO prices VALUES (1, 10);
+	CREATE TABLE priced (id int PRIMARY KEY, body text, price int); INSERT INTO priced SELECT i, 'priced ' || i, i FROM generate_series(1, 5) i});
+my $priced = q{body || ' ' || (SELECT p.price FROM prices p WHERE p.id = 1)};
+VecsyncNode::vectorizer($node, $service, 'priced', "=$priced");
+ok(step('priced'), 'a column of another table');
+sql('ALTER TABLE priced DROP COLUMN price CASCADE');
+sql(q{UPDATE priced SET body = 'other ' || id WHERE id > 2});
+ok(step('priced'), 'one of the same name is dropped');
+VecsyncNode::in_step($node, 'priced', $priced, 'and changes are followed');
 
 # ---- rows of a partition that is there since this moment ------------------------------------
 sql(q{CREATE TABLE later (id int PRIMARY KEY, body text) PARTITION BY RANGE (id); CREATE TABLE later_1 PARTITION OF later FOR VALUES FROM (0) TO (100);
