@@ -110,4 +110,7 @@ extern char *filter_type_name(Oid type);
 /* Append a condition over "alias.column", or nothing (and return false) for no condition. */
 extern bool filter_compile(StringInfo sql, Jsonb *filter, Oid relid, const char *alias);
 
+/* An error unless the tree can be compiled. */
+extern void filter_check(FilterNode *node, Oid relid);
+
 #endif							/* SEARCH_FILTER_H */

@@ -677,3 +677,14 @@ filter_compile(StringInfo sql, Jsonb *filter, Oid relid, const char *alias)
 	compile_node(&c, node);
 	return true;
 }
+
+void
+filter_check(FilterNode *node, Oid relid)
+{
+	StringInfoData sql;
+	Compiler	c = {&sql, relid, "s"};
+
+	initStringInfo(&sql);
+	compile_node(&c, node);
+	pfree(sql.data);
+}

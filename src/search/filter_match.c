@@ -469,14 +469,6 @@ known_filter(FunctionCallInfo fcinfo, Jsonb *filter, Oid relid)
 	if (known != NULL && known->filter != NULL && known->relid == relid &&
 		VARSIZE(known->filter) == VARSIZE(filter) && memcmp(known->filter, filter, VARSIZE(filter)) == 0)
 		return known->node;
-	if (OidIsValid(relid))
-	{
-		StringInfoData sql;
-
-		initStringInfo(&sql);
-		(void) filter_compile(&sql, filter, relid, "s");
-		pfree(sql.data);
-	}
 	if (known == NULL)
 	{
 		known = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(KnownFilter));
@@ -489,9 +481,11 @@ known_filter(FunctionCallInfo fcinfo, Jsonb *filter, Oid relid)
 	old = MemoryContextSwitchTo(known->context);
 	copy = (Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(filter));
 	known->node = filter_parse(copy);
-	known->filter = copy;
 	known->relid = relid;
 	MemoryContextSwitchTo(old);
+	if (OidIsValid(relid) && known->node != NULL)
+		filter_check(known->node, relid);
+	known->filter = copy;
 	return known->node;
 }
 
