@@ -93,7 +93,8 @@ own_tables_locked(void)
 		ThrowErrorData(error);
 	FreeErrorData(error);
 	MyWorker->held_up_until =
-		worker_from_now(Min(WORKER_LOCKED_RETRY_MS << Min(MyWorker->held_up_times++, 10), HELD_UP_MAX_MS));
+		worker_from_now(Min(WORKER_LOCKED_RETRY_MS << Min(MyWorker->held_up_times, 10), HELD_UP_MAX_MS));
+	MyWorker->held_up_times++;
 	return false;
 }
 

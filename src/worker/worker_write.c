@@ -508,8 +508,9 @@ worker_write_batch(WorkerBatch *batch)
 		worker_commit();
 		return;
 	}
-	batch->write_at = worker_from_now(Min(WORKER_LOCKED_RETRY_MS << Min(batch->write_tries++, 10),
+	batch->write_at = worker_from_now(Min(WORKER_LOCKED_RETRY_MS << Min(batch->write_tries, 10),
 										  WORKER_LOCKED_RETRY_MAX_MS));
+	batch->write_tries++;
 	if (v->read_sql != NULL && ConditionalLockRelationOid(v->def->source, RowExclusiveLock) &&
 		ready_under_lock(batch, &gone))
 	{
