@@ -15,7 +15,7 @@
 #include "distance_am/distance_am.h"
 #include "hnsw/hnsw_pin.h"
 
-/* How much of each row is asked for ahead: what follows comes by itself. */
+/* How much of each row is asked for ahead; the rest when it is its turn. */
 #define ROW_BYTES		128
 
 bool
@@ -31,7 +31,23 @@ row_buffer(const HnswHints *rows, BlockNumber block)
 	return &rows->buffers[block & (rows->size - 1)];
 }
 
-/* Let a coming fetch of this row find its page pinned; false when nobody remembers where it is. */
+/* Ask for the bytes of a row between two places, on a page that nobody need have pinned. */
+static pg_attribute_always_inline void
+prefetch_row(const char *page, OffsetNumber offset, Size from, Size to)
+{
+	ItemIdData	line;
+
+	if (offset == InvalidOffsetNumber || offset > MaxHeapTuplesPerPage)
+		return;
+	line = ((const PageHeaderData *) page)->pd_linp[offset - 1];
+	for (Size at = line.lp_off + from; at < line.lp_off + Min(line.lp_len, to) && at < BLCKSZ; at += 64)
+		__builtin_prefetch(page + at);
+}
+
+/*
+ * Let a coming fetch of this row find its page pinned, and the rest of the row
+ * on its way; false when nobody remembers where it is.
+ */
 bool
 hnsw_row_pin(HnswIndex *ix, IndexFetchTableData *fetch, const ItemPointerData *tid)
 {
@@ -45,13 +61,15 @@ hnsw_row_pin(HnswIndex *ix, IndexFetchTableData *fetch, const ItemPointerData *t
 	buffer = *row_buffer(rows, block);
 	if (buffer <= 0 || !hnsw_holds(rows, block, buffer))
 		return false;
-	if (buffer == heap->xs_cbuf)
-		return true;
-	if (!ReadRecentBuffer(rows->key.file, MAIN_FORKNUM, block, buffer))
-		return false;
-	if (BufferIsValid(heap->xs_cbuf))
-		ReleaseBuffer(heap->xs_cbuf);
-	heap->xs_cbuf = buffer;
+	if (buffer != heap->xs_cbuf)
+	{
+		if (!ReadRecentBuffer(rows->key.file, MAIN_FORKNUM, block, buffer))
+			return false;
+		if (BufferIsValid(heap->xs_cbuf))
+			ReleaseBuffer(heap->xs_cbuf);
+		heap->xs_cbuf = buffer;
+	}
+	prefetch_row(hnsw_page_in(buffer), ItemPointerGetOffsetNumberNoCheck(tid), ROW_BYTES, BLCKSZ);
 	return true;
 }
 
@@ -83,18 +101,20 @@ row_page(const HnswHints *rows, BlockNumber block)
 {
 	Buffer		buffer = *row_buffer(rows, block);
 
-	return buffer > 0 ? BufferBlocks + (Size) (buffer - 1) * BLCKSZ : NULL;
+	return buffer > 0 ? hnsw_page_in(buffer) : NULL;
 }
 
 static int
 note_tid(const HnswIndex *ix, uint32 node, ItemPointerData *tids, int count)
 {
 	BlockNumber block = hnsw_sketch_block(&ix->geometry, node);
-	const char *page = hnsw_peek(ix, block);
+	Buffer		buffer = hnsw_seen_in(ix, block);
+	const char *slot;
 
-	if (page == NULL)
+	if (buffer == InvalidBuffer)
 		return count;
-	tids[count] = ((const HnswSketch *) (page + hnsw_sketch_offset(&ix->geometry, node)))->tid;
+	slot = hnsw_page_in(buffer) + hnsw_sketch_offset(&ix->geometry, node);
+	tids[count] = ((const HnswSketch *) slot)->tid;
 	return count + 1;
 }
 
@@ -135,15 +155,9 @@ hnsw_rows_prefetch(const HnswIndex *ix, const HnswRowsAhead *ahead)
 	for (int i = 0; i < ahead->count; i++)
 	{
 		BlockNumber block = ItemPointerGetBlockNumberNoCheck(&ahead->tids[i]);
-		OffsetNumber offset = ItemPointerGetOffsetNumberNoCheck(&ahead->tids[i]);
 		const char *page = row_page(rows, block);
-		ItemIdData	line;
 
-		if (page == NULL || offset == InvalidOffsetNumber || offset > MaxHeapTuplesPerPage ||
-			!hnsw_holds(rows, block, *row_buffer(rows, block)))
-			continue;
-		line = ((const PageHeaderData *) page)->pd_linp[offset - 1];
-		for (Size at = line.lp_off; at < line.lp_off + Min(line.lp_len, ROW_BYTES) && at < BLCKSZ; at += 64)
-			__builtin_prefetch(page + at);
+		if (page != NULL)
+			prefetch_row(page, ItemPointerGetOffsetNumberNoCheck(&ahead->tids[i]), 0, ROW_BYTES);
 	}
 }
