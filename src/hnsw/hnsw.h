@@ -405,6 +405,7 @@ extern void hnsw_search_init(HnswSearch *search, HnswIndex *ix, int ef);
 extern void hnsw_search_start(HnswSearch *search, const void *value, int ef);
 extern void hnsw_search_widen(HnswSearch *search, int ef);
 extern void hnsw_search_run(HnswSearch *search);
+extern void hnsw_search_elsewhere(HnswSearch *search);
 extern void hnsw_search_closer(HnswSearch *search, float goal, int64 hops);
 extern uint32 hnsw_search_alias(HnswSearch *search, uint32 alias);
 extern float hnsw_search_limit(const HnswSearch *search);
@@ -458,7 +459,9 @@ typedef struct HnswNeighbor
 } HnswNeighbor;
 
 /* hnsw_select.c */
+extern void hnsw_search_elsewhere(HnswSearch *search);
 extern int	hnsw_select(const QuantSpec *spec, HnswNeighbor *candidates, int count, int floor, int most);
+extern int	hnsw_select_first(const QuantSpec *spec, HnswNeighbor *candidates, int count, int m);
 
 /* ---- changes ---- */
 

@@ -542,7 +542,7 @@ hnsw_graph_add(HnswGraph *graph, const HnswIndex *ix, const void *value, ItemPoi
 		return true;
 	}
 	sort_by_distance(graph->selected, count);
-	count = hnsw_select(graph->spec, graph->selected, count, graph->m, graph->m);
+	count = hnsw_select_first(graph->spec, graph->selected, count, graph->m);
 	ids = node_neighbors(graph, id);
 	for (int i = 0; i < count; i++)
 		ids[i] = graph->selected[i].node;

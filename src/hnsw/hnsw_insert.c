@@ -124,7 +124,7 @@ choose_neighbors(HnswInserter *inserter, uint32 hash, int *twin)
 			twin_node = candidate->node;
 		count++;
 	}
-	count = hnsw_select(&ix->spec, inserter->candidates, count, ix->m, ix->m);
+	count = hnsw_select_first(&ix->spec, inserter->candidates, count, ix->m);
 	*twin = -1;
 	for (int i = 0; i < count; i++)
 		if (inserter->candidates[i].node == twin_node)

@@ -34,6 +34,7 @@
  */
 #define EXTRA_CANDIDATES 8
 #define EXTRA_SHARE 10	/* one for so many */
+#define EXTRA_SHARE_WHOLE 5	/* where distances are whole, and there is no margin */
 
 /*
  * As long as few of a search's rows have gone out, what sketches may have
@@ -248,9 +249,11 @@ prepare_fetch(IndexScanDesc scan, HnswScan *state)
 
 /* How many to look for in the first place. */
 static int
-first_ef(void)
+first_ef(const HnswScan *state)
 {
-	return hnsw_ef_search + Min(EXTRA_CANDIDATES, hnsw_ef_search / EXTRA_SHARE);
+	int			share = quant_has_code(&state->ix.spec) ? EXTRA_SHARE : EXTRA_SHARE_WHOLE;
+
+	return hnsw_ef_search + Min(EXTRA_CANDIDATES, hnsw_ef_search / share);
 }
 
 static void
@@ -272,7 +275,7 @@ start_scan(IndexScanDesc scan, HnswScan *state)
 	old = MemoryContextSwitchTo(state->context);
 	if (state->ready == NULL)
 	{
-		hnsw_search_init(&state->search, &state->ix, first_ef());
+		hnsw_search_init(&state->search, &state->ix, first_ef(state));
 		state->ready_size = 256;
 		state->ready = palloc(sizeof(HnswReady) * state->ready_size);
 		state->late_size = 16;
@@ -313,8 +316,9 @@ start_scan(IndexScanDesc scan, HnswScan *state)
 	}
 	else
 	{
-		hnsw_search_start(&state->search, value, first_ef());
+		hnsw_search_start(&state->search, value, first_ef(state));
 		hnsw_search_run(&state->search);
+		hnsw_search_elsewhere(&state->search);
 		state->rested = state->search.counters.hops;
 		hnsw_rows_ahead(&state->ix, state->search.found, state->search.found_count,
 						hnsw_search_limit(&state->search), &ahead);

@@ -28,6 +28,16 @@
 #define ENTRY_STRIDED_PAGES 8
 #define ENTRY_SEEDS			8
 
+/*
+ * Rows of one kind, all about as far away, may surround a query whose nearest
+ * are of another kind: where the tenth found is farther than the first by less
+ * than this share, as it is with few queries on embeddings, the search looks
+ * elsewhere.  Squares, as of L2, vary twice as much as what they are squares of.
+ */
+#define FLAT_ROWS			10
+#define FLAT_SQUARES		0.12f
+#define FLAT_LENGTHS		0.06f
+
 /* Of one page at most. */
 #define MAX_SKETCHES		((HNSW_PAGE_END - HNSW_SKETCH_START) / HNSW_SKETCH_HEADER)
 
@@ -38,7 +48,7 @@
  * how much farther than that, or than the nearest of the frontier, a node may
  * turn out to be without its neighbors having to wait.
  */
-#define MARGIN				1.0f
+#define MARGIN				0.8f
 
 #define VISITED_INITIAL		2048
 #define FRONTIER_INITIAL	1024
@@ -121,11 +131,20 @@ visit(HnswSearch *search, uint32 node)
 	return true;
 }
 
-static inline void
-push_frontier(HnswSearch *search, float distance, uint32 node)
+static inline bool
+was_visited(const HnswSearch *search, uint32 node)
 {
-	HnswCandidate candidate = {distance, node};
+	uint32		mask = search->visited_mask;
+	uint32		place = visited_place(node, mask);
 
+	while (search->visited[place] != HNSW_NO_NODE && search->visited[place] != node)
+		place = (place + 1) & mask;
+	return search->visited[place] == node;
+}
+
+static inline void
+push_frontier(HnswSearch *search, HnswCandidate candidate)
+{
 	if (unlikely(search->frontier_count == search->frontier_size))
 	{
 		search->frontier_size *= 2;
@@ -155,7 +174,7 @@ typedef struct Entry
 	HnswCandidate candidate;
 } Entry;
 
-/* The nearest of the sketches on one page, kept sorted in best. */
+/* The nearest of the sketches on one page that the search has not come across, kept sorted in best. */
 static void
 scan_entry_page(HnswSearch *search, uint32 first, uint32 end, Entry *best, int *count)
 {
@@ -179,7 +198,7 @@ scan_entry_page(HnswSearch *search, uint32 first, uint32 end, Entry *best, int *
 		if (likely(*count == ENTRY_SEEDS && glances[at] >= best[ENTRY_SEEDS - 1].glance))
 			continue;
 		sketch = (const HnswSketch *) (sketches[at] - HNSW_SKETCH_HEADER);
-		if (!is_node(sketch->flags))
+		if (!is_node(sketch->flags) || was_visited(search, first + at))
 			continue;
 		entry.glance = glances[at];
 		entry.candidate.node = with_state(first + at, sketch->flags);
@@ -202,16 +221,15 @@ page_end(const HnswGeometry *g, uint32 first)
 }
 
 /*
- * Start from the nearest of some sketches: of the random sample that a build
- * puts first, and of pages spread evenly over what has come since.
+ * The nearest of some sketches: of the random sample that a build puts first,
+ * and of pages spread evenly over what has come since.  Returns how many.
  */
-static void
-seed(HnswSearch *search, const HnswMetaPage *meta)
+static int
+find_entries(HnswSearch *search, const HnswMetaPage *meta, Entry *best)
 {
 	const HnswGeometry *g = &search->ix->geometry;
 	uint32		count = search->node_count;
 	uint32		since = meta->built_nodes;
-	Entry		best[ENTRY_SEEDS];
 	int			best_count = 0;
 	uint32		first;
 
@@ -237,16 +255,26 @@ seed(HnswSearch *search, const HnswMetaPage *meta)
 			scan_entry_page(search, Max(first, since), Min(page_end(g, first), count), best, &best_count);
 		}
 	}
+	return best_count;
+}
+
+static void
+seed(HnswSearch *search, const HnswMetaPage *meta)
+{
+	const HnswGeometry *g = &search->ix->geometry;
+	uint32		count = search->node_count;
+	Entry		best[ENTRY_SEEDS];
+	int			best_count = find_entries(search, meta, best);
 
 	/* Almost everything has been deleted: look until something is left. */
-	for (first = 0; best_count == 0 && first < count; first = page_end(g, first))
+	for (uint32 first = 0; best_count == 0 && first < count; first = page_end(g, first))
 	{
 		CHECK_FOR_INTERRUPTS();
 		scan_entry_page(search, first, Min(page_end(g, first), count), best, &best_count);
 	}
 	for (int i = 0; i < best_count; i++)
 		if (visit(search, best[i].candidate.node & ~HNSW_DEAD_BIT))
-			push_frontier(search, best[i].candidate.distance, best[i].candidate.node);
+			push_frontier(search, best[i].candidate);
 }
 
 /* Begin a search for the ef nodes nearest to value. */
@@ -427,6 +455,13 @@ put_aside(HnswSearch *search, float distance, uint32 node)
 	candidate_push(search->aside, &search->aside_count, candidate);
 }
 
+typedef enum ReadMode
+{
+	READ_NEW,					/* its neighbors may wait */
+	READ_WHOLE,					/* its neighbors, too, whatever its distance */
+	READ_AGAIN					/* one whose neighbors have waited */
+} ReadMode;
+
 /*
  * Read a node slot, record its distance unless that has been done before, and
  * note the neighbors not yet visited in the batch, whose sketches are asked
@@ -434,7 +469,7 @@ put_aside(HnswSearch *search, float distance, uint32 node)
  * neighbors wait: most often nobody comes back for them.
  */
 static void
-read_node(HnswSearch *search, HnswCandidate candidate, bool found_before, HnswBatch *batch)
+read_node(HnswSearch *search, HnswCandidate candidate, ReadMode mode, HnswBatch *batch)
 {
 	HnswIndex  *ix = search->ix;
 	HnswPlace	place = hnsw_node_place(ix, candidate.node & ~HNSW_DEAD_BIT);
@@ -443,14 +478,14 @@ read_node(HnswSearch *search, HnswCandidate candidate, bool found_before, HnswBa
 	if (unlikely(!peek_node(search, candidate, &place, &copy)))
 		copy_locked_node(search, candidate, &place, &copy);
 	batch->count = 0;
-	if (!found_before)
+	if (mode != READ_AGAIN)
 	{
 		*add_found(search) = copy.found;
 		search->error = copy.error;
 		search->counters.hops++;
 		if ((candidate.node & HNSW_DEAD_BIT) == 0)
 			window_add(search->window, &search->window_count, search->ef, copy.found.distance);
-		if (!leads_on(search, copy.found.distance))
+		if (mode == READ_NEW && !leads_on(search, copy.found.distance))
 		{
 			put_aside(search, copy.found.distance, candidate.node);
 			return;
@@ -472,41 +507,42 @@ read_node(HnswSearch *search, HnswCandidate candidate, bool found_before, HnswBa
 		hnsw_prefetch(&batch->places[i], ix->geometry.sketch_size);
 }
 
-/* Put a node on the frontier, by a sketch that is read with its page locked. */
-static void
-read_locked_sketch(HnswSearch *search, const HnswPlace *place)
+/* Estimate a node by a sketch that is read with its page locked; false when there is none. */
+static bool
+read_locked_sketch(HnswSearch *search, const HnswPlace *place, HnswCandidate *candidate)
 {
 	Buffer		buffer = hnsw_read_page(search->ix, place->block, HNSW_PAGE_SKETCH);
 	const HnswSketch *sketch = (const HnswSketch *) (BufferGetPage(buffer) + place->offset);
 	uint8		flags = sketch->flags;
-	float		distance = quant_sketch_distance(&search->query, sketch->code, sketch->factors);
 
+	candidate->distance = quant_sketch_distance(&search->query, sketch->code, sketch->factors);
+	candidate->node = with_state(place->node, flags);
 	UnlockReleaseBuffer(buffer);
-	if (is_node(flags))
-		push_frontier(search, distance, with_state(place->node, flags));
+	return is_node(flags);
 }
 
 /*
- * Put the nodes of a batch on the frontier, and empty it.  Sketches are read
- * where their pages were last seen, and count where these turn out to be there.
- * A node passes for dead only on what a locked page says: nobody would look at
- * its row again.
+ * Estimate the nodes of a batch, and empty it; returns how many there are.
+ * Sketches are read where their pages were last seen, and count where these
+ * turn out to be there.  A node passes for dead only on what a locked page
+ * says: nobody would look at its row again.
  */
-static void
-read_sketches(HnswSearch *search, HnswBatch *batch)
+static inline int
+read_sketches(HnswSearch *search, HnswBatch *batch, HnswCandidate *candidates)
 {
 	const HnswHints *hints = search->ix->hints;
 	const HnswPlace *places[HNSW_MAX_NEIGHBORS];
 	const uint8 *sketches[HNSW_MAX_NEIGHBORS];
 	float		distances[HNSW_MAX_NEIGHBORS];
 	int			seen = 0;
+	int			count = 0;
 
 	for (int i = 0; i < batch->count; i++)
 	{
 		const HnswPlace *place = &batch->places[i];
 
 		if (unlikely(place->buffer == InvalidBuffer))
-			read_locked_sketch(search, place);
+			count += read_locked_sketch(search, place, &candidates[count]);
 		else
 		{
 			const char *slot = hnsw_page_in(place->buffer) + place->offset;
@@ -524,12 +560,26 @@ read_sketches(HnswSearch *search, HnswBatch *batch)
 
 		if (unlikely(!hnsw_holds(hints, places[i]->block, places[i]->buffer) ||
 					 (flags & HNSW_STATE_MASK) == HNSW_DEAD))
-			read_locked_sketch(search, places[i]);
+			count += read_locked_sketch(search, places[i], &candidates[count]);
 		else if (is_node(flags))
-			push_frontier(search, distances[i], places[i]->node);
+		{
+			candidates[count].distance = distances[i];
+			candidates[count++].node = places[i]->node;
+		}
 	}
 	search->counters.estimates += batch->count;
 	batch->count = 0;
+	return count;
+}
+
+static void
+expand_batch(HnswSearch *search, HnswBatch *batch)
+{
+	HnswCandidate candidates[HNSW_MAX_NEIGHBORS];
+	int			count = read_sketches(search, batch, candidates);
+
+	for (int i = 0; i < count; i++)
+		push_frontier(search, candidates[i]);
 }
 
 /* Whether ef nodes have been found that are surely nearer than all of the frontier, and the goal reached. */
@@ -550,9 +600,9 @@ static inline void
 read_next(HnswSearch *search, HnswBatch *batch)
 {
 	if (search->aside_count > 0 && leads_on(search, search->aside[0].distance))
-		read_node(search, candidate_pop(search->aside, &search->aside_count), true, batch);
+		read_node(search, candidate_pop(search->aside, &search->aside_count), READ_AGAIN, batch);
 	else
-		read_node(search, candidate_pop(search->frontier, &search->frontier_count), false, batch);
+		read_node(search, candidate_pop(search->frontier, &search->frontier_count), READ_NEW, batch);
 }
 
 /* Ask for a node's slot, unless it is one of the last asked for. */
@@ -593,7 +643,7 @@ hnsw_search_run(HnswSearch *search)
 		CHECK_FOR_INTERRUPTS();
 		if (!rests(search))
 			read_next(search, next);
-		read_sketches(search, last);
+		expand_batch(search, last);
 		last = next;
 		next = swap;
 		if (search->frontier_count > 0)
@@ -602,6 +652,77 @@ hnsw_search_run(HnswSearch *search)
 			prefetch_node(search, candidate_second(search->frontier, search->frontier_count));
 		}
 	}
+}
+
+/* From a node to the nearest of its neighbors, and on, as long as they seem nearer. */
+static void
+descend(HnswSearch *search, HnswCandidate from)
+{
+	HnswBatch  *batch = &search->batches[0];
+	HnswCandidate candidates[HNSW_MAX_NEIGHBORS];
+	float		distance;
+
+	do
+	{
+		int			count;
+		int			nearest = 0;
+
+		CHECK_FOR_INTERRUPTS();
+		read_node(search, from, READ_WHOLE, batch);
+		distance = search->found[search->found_count - 1].distance;
+		count = read_sketches(search, batch, candidates);
+		if (count == 0)
+			return;
+		for (int i = 1; i < count; i++)
+			if (candidates[i].distance < candidates[nearest].distance)
+				nearest = i;
+		from = candidates[nearest];
+		candidates[nearest] = candidates[count - 1];
+		for (int i = 0; i < count - 1; i++)
+			push_frontier(search, candidates[i]);
+	} while (from.distance < distance);
+	push_frontier(search, from);
+}
+
+/* Whether the nearest that have been found are all about as far away. */
+static bool
+is_flat(const HnswSearch *search)
+{
+	QuantMetric metric = search->ix->spec.metric;
+	float		share = metric == QUANT_L1 || metric == QUANT_IP ? FLAT_LENGTHS : FLAT_SQUARES;
+	float		nearest[FLAT_ROWS];
+	int			count = 0;
+	float		least = FLT_MAX;
+
+	for (int i = 0; i < search->window_count; i++)
+	{
+		least = Min(least, search->window[i]);
+		window_add(nearest, &count, FLAT_ROWS, search->window[i]);
+	}
+	return count == FLAT_ROWS && nearest[0] - least < share * fabsf(least);
+}
+
+/*
+ * Where what has been found may be the best of one region only, look into
+ * others: descend from the nearest entries that the search has not come
+ * across, and go on from what that has brought.
+ */
+void
+hnsw_search_elsewhere(HnswSearch *search)
+{
+	HnswMetaPage meta;
+	Entry		entries[ENTRY_SEEDS];
+	int			count;
+
+	if (hnsw_search_ended(search) || !is_flat(search))
+		return;
+	hnsw_reread_meta(search->ix, &meta);
+	count = find_entries(search, &meta, entries);
+	for (int i = 0; i < count; i++)
+		if (visit(search, entries[i].candidate.node & ~HNSW_DEAD_BIT))
+			descend(search, entries[i].candidate);
+	if (!rests(search))
+		hnsw_search_run(search);
 }
 
 /*

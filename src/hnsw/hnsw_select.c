@@ -39,3 +39,16 @@ hnsw_select(const QuantSpec *spec, HnswNeighbor *candidates, int count, int floo
 	kept = Max(chosen, Min(Min(floor, count), most));
 	return kept;
 }
+
+/*
+ * The same for a new node.  Room is left for those that will link to it, but
+ * where nothing else makes up for a missing edge, because a search by whole
+ * distances has no margin, the list is filled.
+ */
+int
+hnsw_select_first(const QuantSpec *spec, HnswNeighbor *candidates, int count, int m)
+{
+	if (quant_has_code(spec))
+		return hnsw_select(spec, candidates, count, m, m + m / 2);
+	return hnsw_select(spec, candidates, count, 2 * m, 2 * m);
+}
