@@ -530,6 +530,10 @@ BEGIN
 
     id := vecsync._reserve_vectorizer(source);
     keys := vecsync._key_columns(source);
+    -- before: content that shows rows whole would show it
+    IF target IS NOT NULL AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = source AND a.attname = target) THEN
+        PERFORM vecsync._ensure_column(source, target, dimensions);
+    END IF;
     compiled := vecsync._compile_content(source, content);
     IF target = ANY (compiled.columns || keys) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',

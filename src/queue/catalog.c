@@ -643,8 +643,8 @@ catalog_key_columns(Oid relid, int *nkeys)
 }
 
 /* Do the content view's first columns show just these? */
-static bool
-view_shows_keys(Oid viewid, CatalogKeyColumn *keys, int nkeys)
+bool
+catalog_view_shows_keys(Oid viewid, CatalogKeyColumn *keys, int nkeys)
 {
 	Relation	view = try_relation_open(viewid, AccessShareLock);
 	Query	   *query = NULL;
@@ -680,7 +680,7 @@ catalog_check_keys(const CatalogVectorizer *v, CatalogKeyColumn *keys, int nkeys
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("table \"%s\" has no primary key", get_rel_name(v->source)));
-	if (!view_shows_keys(v->content_view, keys, nkeys))
+	if (!catalog_view_shows_keys(v->content_view, keys, nkeys))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("the primary key of table \"%s\" is not the one that vectorizer \"%s\" was made for",

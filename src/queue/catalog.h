@@ -130,6 +130,9 @@ extern CatalogKeyColumn *catalog_key_columns(Oid relid, int *nkeys);
 /* key_type.c: an error if values of one of these columns' types have not always the same text. */
 extern void catalog_check_key_types(Oid source, CatalogKeyColumn *keys, int nkeys);
 
+/* Are the content view's first columns just these?  True for one that is gone. */
+extern bool catalog_view_shows_keys(Oid viewid, CatalogKeyColumn *keys, int nkeys);
+
 /* An error unless the source has a primary key, and the one that the content view was made for. */
 extern void catalog_check_keys(const CatalogVectorizer *v, CatalogKeyColumn *keys, int nkeys);
 

@@ -13,7 +13,8 @@
  * - OWNER TO: what the vectorizer has made for the table goes to the same role.
  * - partitions that come with rows (ATTACH) or leave with them (DETACH).
  * - ADD, DROP and RENAME COLUMN, for contents that show rows whole: their texts
- *   are others then, and the update trigger has to see the new column, too.
+ *   are others then, the update trigger has to see the new column, too, and who
+ *   reads chunks must be one who may read it.
  * - SET EXPRESSION of a generated column, and triggers of ours that were disabled
  *   and are enabled again: all rows are looked at.
  * - inheritance, which would bring rows that no trigger of ours sees: refused.
@@ -174,55 +175,75 @@ count_disabled(Oid relid)
 
 /* ---- columns that come and go ------------------------------------------------------------ */
 
-/* Also one of another table, within a subquery: that costs a look at all rows. */
+/* Where a view's table is, seen from within so many subqueries. */
+typedef struct ViewTable
+{
+	int			rtindex;
+	Index		levels;
+} ViewTable;
+
 static bool
 has_whole_row(Node *node, void *context)
 {
+	ViewTable  *table = context;
+	bool		result;
+
 	if (node == NULL)
 		return false;
 	if (IsA(node, Var))
-		return ((Var *) node)->varattno == InvalidAttrNumber;
-	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, has_whole_row, context, 0);
-	return expression_tree_walker(node, has_whole_row, context);
+		return ((Var *) node)->varattno == InvalidAttrNumber && ((Var *) node)->varno == table->rtindex &&
+			((Var *) node)->varlevelsup == table->levels;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, has_whole_row, context);
+	table->levels++;
+	result = query_tree_walker((Query *) node, has_whole_row, context, 0);
+	table->levels--;
+	return result;
+}
+
+static Oid
+content_view_of(int vectorizer)
+{
+	CatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		id = Int32GetDatum(vectorizer);
+	Datum		result;
+
+	catalog_enter(&scope);
+	result = call("SELECT content_view::oid FROM vecsync.vectorizer WHERE id = $1", 1, &type, &id);
+	catalog_leave(&scope);
+	return DatumGetObjectId(result);
 }
 
 /* Whose content shows rows whole, as in "t::text" or "to_json(t)"?  Then every column is in the text. */
 static bool
-shows_whole_rows(int vectorizer)
+shows_whole_rows(Oid content_view)
 {
-	CatalogScope scope;
-	Oid			type = INT4OID;
-	Datum		id = Int32GetDatum(vectorizer);
-	Relation	view;
+	Relation	view = try_relation_open(content_view, AccessShareLock);
 	Query	   *query;
-	int			rtindex;
+	ViewTable	table = {0};
 	bool		result;
 
-	catalog_enter(&scope);
-	id = call("SELECT content_view::oid FROM vecsync.vectorizer WHERE id = $1", 1, &type, &id);
-	catalog_leave(&scope);
-	view = try_relation_open(DatumGetObjectId(id), AccessShareLock);
 	if (view == NULL)
 		return false;
-	query = catalog_simple_view(view, &rtindex);
-	result = query != NULL && has_whole_row((Node *) query->targetList, NULL);
+	query = catalog_simple_view(view, &table.rtindex);
+	result = query != NULL && has_whole_row((Node *) query->targetList, &table);
 	relation_close(view, AccessShareLock);
 	return result;
 }
 
-/* Run the statement that a query over a vectorizer gives, if any, as the table's owner. */
+/* As the table's owner, run what a query gives, if anything.  $1: vectorizer, $2: it shows rows whole */
 static void
-run_for_owner(const char *sql, int vectorizer, Oid source)
+run_for_owner(const char *sql, int vectorizer, Oid source, bool whole)
 {
 	CatalogScope scope;
 	CatalogScope owner;
-	Oid			type = INT4OID;
-	Datum		id = Int32GetDatum(vectorizer);
+	Oid			types[2] = {INT4OID, BOOLOID};
+	Datum		values[2] = {Int32GetDatum(vectorizer), BoolGetDatum(whole)};
 	Datum		statement;
 
 	catalog_enter(&scope);
-	statement = call(sql, 1, &type, &id);
+	statement = call(sql, 2, types, values);
 	if (statement != (Datum) 0)
 	{
 		char	   *command = TextDatumGetCString(statement);
@@ -258,26 +279,56 @@ has_lost_trigger(int vectorizer)
 }
 
 /*
- * All texts may be others.  The update trigger's condition names the columns that were there when it was
- * made; one of them that is dropped has taken it along.  So from now on every update counts: a row whose
- * text is the same is left alone.
+ * What is compared by the update trigger, and has to be readable for who reads chunks: of contents that show
+ * rows whole every column there is, of others those that the view names.  Not the column of the vectors, or
+ * each of them would be a change.
+ */
+#define ITS_COLUMNS \
+	"(SELECT pg_catalog.string_agg(pg_catalog.format('vecsync._differ(OLD.%1$I, NEW.%1$I)', a.attname)," \
+	" ' OR ') FROM pg_catalog.pg_attribute a" \
+	" WHERE a.attrelid = v.source AND a.attnum > 0 AND NOT a.attisdropped" \
+	" AND ($2 OR a.attname = ANY (vecsync._content_columns(v, NULL)))" \
+	" AND (v.chunk_table IS NOT NULL OR a.attname IS DISTINCT FROM vecsync._target_column(v.content_view)))"
+
+/*
+ * All texts may be others.  The update trigger's condition and the chunks' policy name the columns that were
+ * there when they were made; one of them that is dropped has taken them along.
  */
 static void
 columns_changed(Oid relid)
 {
+	int			nkeys;
+	CatalogKeyColumn *keys;
 	ListCell   *lc;
 
 	foreach(lc, followers(relid, false))
 	{
-		if (!shows_whole_rows(lfirst_int(lc)) && !has_lost_trigger(lfirst_int(lc)))
+		int			id = lfirst_int(lc);
+		Oid			view = content_view_of(id);
+		bool		whole = shows_whole_rows(view);
+
+		/* a view that went with a column takes the vectorizer along: _on_drop() is about to drop it */
+		if (get_rel_name(view) == NULL || (!whole && !has_lost_trigger(id)))
 			continue;
-		run_for_owner("SELECT pg_catalog.format('CREATE OR REPLACE TRIGGER %I AFTER UPDATE ON %s FOR EACH ROW"
-					  " EXECUTE FUNCTION vecsync.capture(%s)', vecsync._object_name(v.id, 'update', v.name),"
-					  " v.source, v.id)" ITS_TRIGGERS, lfirst_int(lc), relid);
+		run_for_owner("SELECT pg_catalog.format('CREATE OR REPLACE TRIGGER %I AFTER UPDATE ON %s"
+					  " FOR EACH ROW WHEN (%s) EXECUTE FUNCTION vecsync.capture(%s)',"
+					  " vecsync._object_name(v.id, 'update', v.name), v.source, " ITS_COLUMNS ", v.id)"
+					  ITS_TRIGGERS, id, relid, whole);
 		run_for_owner("SELECT pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', v.source,"
 					  " vecsync._object_name(v.id, 'update', v.name))" ITS_TRIGGERS " AND t.tgenabled = 'A'",
-					  lfirst_int(lc), relid);
-		queue_all_rows(lfirst_int(lc));
+					  id, relid, whole);
+		keys = catalog_key_columns(relid, &nkeys);
+		queue_all_rows(id);
+		/* under another key chunks have no rows */
+		if (nkeys == 0 || !catalog_view_shows_keys(view, keys, nkeys))
+			continue;
+		/* the trigger's columns are the content's now */
+		run_for_owner("SELECT coalesce((SELECT pg_catalog.format('DROP POLICY %I ON %s; ', p.polname,"
+					  " v.chunk_table) FROM pg_catalog.pg_policy p"
+					  " WHERE p.polrelid = v.chunk_table AND p.polname = 'as_the_source'), '')"
+					  " || vecsync._chunks_policy_sql(v.source, v.chunk_table,"
+					  " vecsync._content_columns(v, NULL))"
+					  ITS_TRIGGERS " AND v.chunk_table IS NOT NULL", id, relid, whole);
 	}
 }
 

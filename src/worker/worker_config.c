@@ -490,7 +490,7 @@ tell_of_missing_triggers(WorkerVectorizer *v)
 			Trigger    *trigger = &rel->trigdesc->triggers[j];
 
 			found = strncmp(trigger->tgname, prefix, strlen(prefix)) == 0 &&
-				trigger->tgenabled != TRIGGER_DISABLED;
+				trigger->tgenabled != TRIGGER_DISABLED && trigger->tgenabled != TRIGGER_FIRES_ON_REPLICA;
 		}
 		if (!found)
 		{

@@ -402,17 +402,37 @@ my $whole_in_step = sub
 	return;
 };
 $whole_in_step->('rows');
+fails(q{SELECT vecsync.create_vectorizer('whole', 'm', '=whole::text', name => 'itself')}, '22023', 'column "embedding" cannot be both content and destination', 'a vector would be in its own text');
+# who may not read a column reads no chunk that it is in
+sql(q{CREATE ROLE part; GRANT SELECT (id, body, old) ON whole TO part});
+my $read_whole = sub { my $code = $node->psql('postgres', "SET ROLE part; SELECT FROM $whole{whole} LIMIT 1", stderr => \my $err); return $code ? $err =~ /permission denied for table whole/ ? 'denied' : $err : 'read' };
+is($read_whole->(), 'read', 'a reader of all columns');
 sql(q{ALTER TABLE whole ADD COLUMN extra text DEFAULT 'extra'});
+is($read_whole->(), 'denied', 'but not of the new one');
 $whole_in_step->('a new column');
+sql(q{GRANT SELECT (extra) ON whole TO part});
+is($read_whole->(), 'read', 'and then of that, too');
 sql(q{UPDATE whole SET extra = 'changed' WHERE id < 4});
 $whole_in_step->('changes');
 sql(q{ALTER TABLE whole RENAME COLUMN extra TO more});
 $whole_in_step->('gets another name');
 sql(q{ALTER TABLE whole DROP COLUMN old CASCADE});
 $whole_in_step->('another one goes');
-sql(q{UPDATE whole SET body = body || '!' WHERE id > 8; SET session_replication_role = replica; UPDATE whole SET more = 'by a replica' WHERE id = 5; RESET session_replication_role; UPDATE whole SET more = more WHERE id = 5});
+is(sql("SET ROLE part; SELECT count(*) > 0 FROM $whole{whole}"), 't', 'chunks are read as before');
+sql(q{UPDATE whole SET body = body || '!' WHERE id > 8; SET session_replication_role = replica; UPDATE whole SET more = 'by a replica' WHERE id = 5});
+ok(step('whole'), 'what a replica applies');
+chunks_in_step($whole{whole}, 'whole', 's.id', 's::text', 'is followed as before');
+sql(q{UPDATE whole SET more = 'by itself' WHERE id = 5});
 $whole_in_step->('and changes are followed as before');
-sql(q{SELECT vecsync.drop_vectorizer(v) FROM unnest('{whole,named}'::text[]) v; DROP TABLE whole});
+sql(q{SELECT vecsync.alter_vectorizer('whole', '{"chunking": {"method": "words", "size": 3}}')});
+ok(VecsyncNode::poll($node, q{SELECT generation FROM vecsync.vectorizer WHERE name = 'whole'}, '2'), 'another generation');
+$whole{whole} = sql(q{SELECT chunk_table FROM vecsync.vectorizer WHERE name = 'whole'});
+sql(q{UPDATE whole SET body = body || ' again' WHERE id > 6; UPDATE whole SET more = 'other' WHERE id = 2});
+$whole_in_step->('changes are followed in the next generation');
+ok($read_whole->() eq 'read', 'and it is read by who may');
+sql(q{REVOKE SELECT (more) ON whole FROM part});
+is($read_whole->(), 'denied', 'and by nobody else');
+sql(q{SELECT vecsync.drop_vectorizer(v) FROM unnest('{whole,named}'::text[]) v; DROP TABLE whole CASCADE; DROP ROLE part});
 
 # a column that is not in the content, where another table's of that name is
 sql(q{CREATE TABLE prices (id int PRIMARY KEY, price int); INSERT INTO prices VALUES (1, 10);
