@@ -496,16 +496,27 @@ look_closer(HnswScan *state, double distance)
 }
 
 /*
+ * No farther than this, however far the estimate is off.  The slack is three
+ * standard deviations: twice of it does not happen, once it does.  The small
+ * rest is what the operator itself rounds.
+ */
+static inline double
+surely_within(const HnswReady *entry)
+{
+	if (entry->exact)
+		return entry->bound;
+	return entry->bound + 3 * (double) entry->slack + 1e-5 * fabs(entry->bound) + 1e-6;
+}
+
+/*
  * Whether a node's row comes next however far its estimate and the others' are
- * off, so that nobody need look at it but the executor.  The slack is three
- * standard deviations: twice of it does not happen.  The small rest is what
- * the operator itself rounds.
+ * off, so that nobody need look at it but the executor.
  */
 static bool
 surely_next(const HnswScan *state, const HnswReady *entry)
 {
 	const HnswIndex *ix = &state->ix;
-	double		above = entry->bound + 3 * (double) entry->slack + 1e-5 * fabs(entry->bound) + 1e-6;
+	double		above = surely_within(entry);
 
 	/* Products of plain values may cancel out and leave nothing but what was rounded. */
 	if (ix->spec.kind == QUANT_PLAIN && ix->spec.metric == QUANT_IP)
@@ -545,7 +556,7 @@ static void
 note_returned(HnswScan *state, const HnswReady *entry)
 {
 	state->before = state->last;
-	state->last = Max(state->last, entry->bound + 2 * (double) entry->slack);
+	state->last = Max(state->last, surely_within(entry));
 	ItemPointerSetInvalid(&state->unseen);
 	if (!entry->exact)
 		state->unseen = entry->tid;
